@@ -1,0 +1,16 @@
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** The folder of torchbrush's package.json, from lib/ in a checkout and from dist/ in a package. */
+export const packageRoot = findPackageRoot();
+
+function findPackageRoot(): string {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(folder, 'package.json'))) {
+    const parent = dirname(folder);
+    if (parent === folder) throw new Error('The package.json of torchbrush is missing.');
+    folder = parent;
+  }
+  return folder;
+}

@@ -1,0 +1,43 @@
+#include "devices.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Context.h>
+#include <ATen/DeviceAccelerator.h>
+#include <ATen/Parallel.h>
+
+#include "core.h"
+
+namespace torchbrush {
+namespace {
+
+// deviceCount('cuda'): only what a driver really answers for.
+Napi::Value CudaCount(const Napi::CallbackInfo& info) {
+  return Guarded(info.Env(), [&]() -> Napi::Value {
+    const bool usable = at::hasCUDA();
+    const int64_t count = usable ? at::accelerator::deviceCount() : 0;
+    return Napi::Number::New(info.Env(), static_cast<double>(count));
+  });
+}
+
+Napi::Value Threads(const Napi::CallbackInfo& info) {
+  return Guarded(info.Env(), [&]() -> Napi::Value {
+    if (info[0].IsNumber()) at::set_num_threads(info[0].As<Napi::Number>().Int32Value());
+    return Napi::Number::New(info.Env(), at::get_num_threads());
+  });
+}
+
+Napi::Value CpuCapability(const Napi::CallbackInfo& info) {
+  return Guarded(info.Env(), [&]() -> Napi::Value {
+    return Napi::String::New(info.Env(), at::get_cpu_capability());
+  });
+}
+
+}  // namespace
+
+void DefineDevices(Napi::Env env, Napi::Object exports) {
+  exports.Set("cudaCount", Napi::Function::New(env, CudaCount));
+  exports.Set("threads", Napi::Function::New(env, Threads));
+  exports.Set("cpuCapability", Napi::Function::New(env, CpuCapability));
+}
+
+}  // namespace torchbrush

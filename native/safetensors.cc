@@ -1,0 +1,59 @@
+#include "safetensors.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "errors.h"
+
+namespace torchbrush {
+
+MappedFile::MappedFile(const std::string& path) {
+  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) {
+    throw CoreError("ERR_CHECKPOINT", "Cannot open " + path + ": " + std::strerror(errno));
+  }
+  struct stat status {};
+  if (fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size <= 0) {
+    close(descriptor);
+    throw CoreError("ERR_CHECKPOINT", path + " is no readable file.");
+  }
+  size_ = static_cast<uint64_t>(status.st_size);
+  void* address = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, descriptor, 0);
+  const int mapped = errno;
+  close(descriptor);
+  if (address == MAP_FAILED) {
+    throw CoreError("ERR_OUT_OF_MEMORY", "Cannot map " + path + ": " + std::strerror(mapped));
+  }
+  data_ = static_cast<char*>(address);
+  madvise(data_, size_, MADV_WILLNEED);
+}
+
+MappedFile::~MappedFile() { munmap(data_, size_); }
+
+at::Tensor TensorInFile(const std::shared_ptr<MappedFile>& file, uint64_t offset, at::ScalarType type,
+                        const std::vector<int64_t>& shape) {
+  uint64_t bytes = c10::elementSize(type);
+  for (const int64_t size : shape) {
+    if (size < 0 || __builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes)) {
+      throw CoreError("ERR_CHECKPOINT", "A tensor's size overflows.");
+    }
+  }
+  if (offset > file->size() || bytes > file->size() - offset) {
+    throw CoreError("ERR_CHECKPOINT", "A tensor lies outside its file.");
+  }
+  char* address = file->data() + offset;
+  const auto options = at::TensorOptions().dtype(type);
+  if (reinterpret_cast<uintptr_t>(address) % c10::elementSize(type) != 0) {
+    at::Tensor copy = at::empty(shape, options);
+    std::memcpy(copy.data_ptr(), address, bytes);
+    return copy;
+  }
+  return at::from_blob(address, shape, [file](void*) {}, options);
+}
+
+}  // namespace torchbrush

@@ -1,0 +1,52 @@
+// Builds the bootstrap and the core for the libtorch that is found, with cmake-js, and copies them
+// to build/Release (or --out DIR).
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { availableParallelism } from 'node:os';
+import { join, resolve } from 'node:path';
+
+import { findLibtorch } from '../lib/libtorch.js';
+import { packageRoot } from '../lib/package-root.js';
+
+/** The version of a libtorch folder from its headers, `2.13`. */
+export function minorOf(libtorch: string): string {
+  const header = readFileSync(
+    join(libtorch, 'include', 'torch', 'headeronly', 'version.h'),
+    'utf8',
+  );
+  const part = (name: string): string =>
+    new RegExp(`#define TORCH_VERSION_${name} (\\d+)`).exec(header)?.[1] ?? '';
+  return `${part('MAJOR')}.${part('MINOR')}`;
+}
+
+export function buildAddon(libtorch: string, out: string): void {
+  const minor = minorOf(libtorch);
+  const work = join(packageRoot, `build-${minor}`);
+  const require = createRequire(import.meta.url);
+  const cmakeJs = require.resolve('cmake-js/bin/cmake-js');
+  const options = [
+    'compile', '--out', work, '--config', 'Release', '--parallel', String(availableParallelism()),
+    `--CDTORCHBRUSH_LIBTORCH=${libtorch}`, `--CDTORCHBRUSH_LIBTORCH_MINOR=${minor}`,
+  ];
+  const built = spawnSync(process.execPath, [cmakeJs, ...options], {
+    cwd: packageRoot,
+    stdio: 'inherit',
+  });
+  if (built.status !== 0) throw new Error(`cmake-js ended with ${built.status ?? built.signal}.`);
+  mkdirSync(out, { recursive: true });
+  for (const name of ['torchbrush.node', `torchbrush-core-${minor}.so`]) {
+    // A running process may have the old file mapped: replace it, never write into it.
+    const temporary = join(out, `${name}.${process.pid}`);
+    copyFileSync(join(work, "Release", name), temporary);
+    renameSync(temporary, join(out, name));
+  }
+}
+
+if (process.argv[1] !== undefined && import.meta.url.endsWith('/build-addon.ts') && resolve(process.argv[1]).includes('build-addon')) {
+  const { found, tried } = findLibtorch(undefined);
+  if (found === undefined) throw new Error(`No libtorch to build against:\n  ${tried.join('\n  ')}`);
+  const at = process.argv.indexOf('--out');
+  const out = at > 0 ? process.argv[at + 1] : undefined;
+  buildAddon(found.folder, resolve(out ?? join(packageRoot, 'build', 'Release')));
+}
