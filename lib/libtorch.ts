@@ -67,8 +67,11 @@ export function fromPython(python: string | undefined): string | undefined {
   const script =
     "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')";
   try {
-    const options = { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'], timeout: 20_000 } as const;
-    const folder = execFileSync(python, ['-c', script], options).trim();
+    const folder = execFileSync(python, ['-c', script], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+      timeout: 20_000,
+    }).trim();
     return folder === '' ? undefined : folder;
   } catch {
     return undefined;

@@ -130,3 +130,19 @@ export function std(tensor: Tensor, dims: readonly number[], keepdim = false): T
 export function mean(tensor: Tensor, dims: readonly number[], keepdim = false): Tensor {
   return run('mean.dim', tensor.native, dims, keepdim);
 }
+
+export function addScalar(tensor: Tensor, value: number): Tensor {
+  return run('add.Scalar', tensor.native, value);
+}
+
+/** Nearest-neighbour resize of [B,C,H,W]. */
+export function resizeNearest(tensor: Tensor, height: number, width: number): Tensor {
+  return run('upsample_nearest2d', tensor.native, [height, width]);
+}
+
+/** Whether any element is below `limit`. */
+export function anyBelow(tensor: Tensor, limit: number): boolean {
+  using smallest = run('min', tensor.native);
+  using single = smallest.to({ dtype: 'float32', device: 'cpu' });
+  return (single.data[0] as number) < limit;
+}

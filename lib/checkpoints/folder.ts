@@ -1,0 +1,68 @@
+// A checkpoint folder in diffusers' layout: model_index.json and one subfolder per component.
+import { existsSync, statSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+
+import { CheckpointError, expected } from '../errors.js';
+import { type JsonObject, readJsonObject } from './json.js';
+
+export interface CheckpointFolder {
+  folder: string;
+  /** `_class_name` of model_index.json. */
+  className: string;
+  modelIndex: JsonObject;
+  /** Component name (as on disk) → its class; parts that the checkpoint leaves out are missing here. */
+  components: Map<string, { library: string; className: string; folder: string }>;
+}
+
+/** @throws CheckpointError when there is no such folder, or its model_index.json cannot be used */
+export async function openCheckpointFolder(path: string): Promise<CheckpointFolder> {
+  if (typeof path !== 'string' || path === '') throw expected('a folder', 'checkpoint', path);
+  const folder = resolve(path);
+  if (!existsSync(folder) || !statSync(folder).isDirectory()) {
+    throw new CheckpointError(
+      `There is no checkpoint folder ${folder}. Expected a folder with a model_index.json, as diffusers' save_pretrained writes it.`,
+    );
+  }
+  const modelIndex = await readJsonObject(join(folder, 'model_index.json'));
+  const className = modelIndex._class_name;
+  if (typeof className !== 'string') {
+    throw new CheckpointError(`${join(folder, 'model_index.json')} names no pipeline class (_class_name).`);
+  }
+  const components: CheckpointFolder['components'] = new Map();
+  for (const [name, entry] of Object.entries(modelIndex)) {
+    if (name.startsWith('_') || !Array.isArray(entry)) continue;
+    const [library, component] = entry as unknown[];
+    if (typeof library !== 'string' || typeof component !== 'string') continue;
+    // The name becomes a folder's name; it must not lead anywhere else.
+    if (!/^[A-Za-z0-9_]+$/.test(name)) {
+      throw new CheckpointError(
+        `The model_index.json of ${folder} has a component ${JSON.stringify(name)}, which points outside its folder.`,
+      );
+    }
+    components.set(name, { library, className: component, folder: join(folder, name) });
+  }
+  return { folder, className, modelIndex, components };
+}
+
+/** A component that the pipeline cannot do without. @throws CheckpointError when it is missing */
+export function requireComponent(
+  checkpoint: CheckpointFolder,
+  name: string,
+  classNames: readonly string[],
+): { className: string; folder: string } {
+  const component = checkpoint.components.get(name);
+  if (component === undefined) {
+    throw new CheckpointError(`The checkpoint ${checkpoint.folder} has no ${name} in its model_index.json.`);
+  }
+  if (!classNames.includes(component.className)) {
+    throw new CheckpointError(
+      `The ${name} of ${checkpoint.folder} is a ${component.className}; expected ${classNames.join(' or ')}.`,
+    );
+  }
+  if (!existsSync(component.folder)) {
+    throw new CheckpointError(
+      `The model_index.json of ${checkpoint.folder} names ${name}, but the folder ${component.folder} is missing.`,
+    );
+  }
+  return component;
+}

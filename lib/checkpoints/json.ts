@@ -1,0 +1,34 @@
+import { readFile, stat } from 'node:fs/promises';
+
+import { CheckpointError } from '../errors.js';
+
+export type JsonObject = Record<string, unknown>;
+
+/** No configuration file is larger; anything beyond is no configuration file. */
+const largestFile = 16 * 1024 * 1024;
+
+/** A checkpoint's JSON file, which must hold an object. @throws CheckpointError that names the file */
+export async function readJsonObject(path: string): Promise<JsonObject> {
+  const text = await readSmallFile(path);
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new CheckpointError(`${path} is no valid JSON. Is the download complete?`, { cause });
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new CheckpointError(`${path} should hold a JSON object.`);
+  }
+  return value as JsonObject;
+}
+
+async function readSmallFile(path: string): Promise<string> {
+  try {
+    const { size } = await stat(path);
+    if (size > largestFile) throw new CheckpointError(`${path} is too large for a configuration file.`);
+    return await readFile(path, 'utf8');
+  } catch (cause) {
+    if (cause instanceof CheckpointError) throw cause;
+    throw new CheckpointError(`${path} is missing or cannot be read.`, { cause });
+  }
+}

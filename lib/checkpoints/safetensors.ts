@@ -1,0 +1,106 @@
+// The header of a safetensors file: a length, then JSON with each tensor's dtype, shape and place.
+// Nothing in it is believed before it is checked; the bytes themselves are mapped by the native side.
+import { open } from 'node:fs/promises';
+
+import { CheckpointError } from '../errors.js';
+import type { DType } from '../tensor.js';
+
+/** One tensor of a weight file. */
+export interface StoredTensor {
+  file: string;
+  /** Bytes from the start of the file. */
+  offset: number;
+  dtype: DType;
+  shape: readonly number[];
+}
+
+const dtypes: Record<string, { dtype: DType; bytes: number }> = {
+  F64: { dtype: 'float64', bytes: 8 },
+  F32: { dtype: 'float32', bytes: 4 },
+  F16: { dtype: 'float16', bytes: 2 },
+  BF16: { dtype: 'bfloat16', bytes: 2 },
+  I64: { dtype: 'int64', bytes: 8 },
+  I32: { dtype: 'int32', bytes: 4 },
+  I8: { dtype: 'int8', bytes: 1 },
+  U8: { dtype: 'uint8', bytes: 1 },
+  BOOL: { dtype: 'bool', bytes: 1 },
+};
+
+/** The format's own limit. */
+const largestHeader = 100 * 1024 * 1024;
+
+/** The tensors of a file, by name. @throws CheckpointError when the file is truncated or malformed */
+export async function readSafetensorsHeader(file: string): Promise<Map<string, StoredTensor>> {
+  const { header, size, dataStart } = await readHeader(file);
+  const tensors = new Map<string, StoredTensor>();
+  for (const [name, entry] of Object.entries(header)) {
+    if (name === '__metadata__') continue;
+    tensors.set(name, checkEntry(file, name, entry, dataStart, size));
+  }
+  if (tensors.size === 0) throw new CheckpointError(`${file} holds no tensors.`);
+  return tensors;
+}
+
+async function readHeader(file: string) {
+  const handle = await open(file, 'r').catch((cause: unknown) => {
+    throw new CheckpointError(`${file} cannot be opened.`, { cause });
+  });
+  try {
+    const { size } = await handle.stat();
+    const prefix = Buffer.alloc(8);
+    await handle.read(prefix, 0, 8, 0);
+    const length = Number(prefix.readBigUInt64LE());
+    if (size < 8 || length > Math.min(largestHeader, size - 8)) {
+      throw new CheckpointError(`${file} is no safetensors file, or it is truncated (${size} bytes).`);
+    }
+    const bytes = Buffer.alloc(length);
+    await handle.read(bytes, 0, length, 8);
+    return { header: parseHeader(file, bytes), size, dataStart: 8 + length };
+  } finally {
+    await handle.close();
+  }
+}
+
+function parseHeader(file: string, bytes: Buffer): Record<string, unknown> {
+  try {
+    const header: unknown = JSON.parse(bytes.toString('utf8'));
+    if (typeof header === 'object' && header !== null && !Array.isArray(header)) {
+      return header as Record<string, unknown>;
+    }
+  } catch (cause) {
+    throw new CheckpointError(`The header of ${file} is no valid JSON.`, { cause });
+  }
+  throw new CheckpointError(`The header of ${file} is no JSON object.`);
+}
+
+function checkEntry(
+  file: string,
+  name: string,
+  entry: unknown,
+  dataStart: number,
+  fileSize: number,
+): StoredTensor {
+  const bad = (reason: string): CheckpointError =>
+    new CheckpointError(`Tensor ${JSON.stringify(name)} of ${file} ${reason}.`);
+  if (typeof entry !== 'object' || entry === null) throw bad('is described by no object');
+  const { dtype, shape, data_offsets: offsets } = entry as Record<string, unknown>;
+  const known = typeof dtype === 'string' && Object.hasOwn(dtypes, dtype) ? dtypes[dtype] : undefined;
+  if (known === undefined) throw bad(`has dtype ${String(dtype)}, which torchbrush does not read`);
+  if (!isSizes(shape)) throw bad('has no proper shape');
+  if (!isSizes(offsets) || offsets.length !== 2) throw bad('has no proper data_offsets');
+  const [begin = 0, end = 0] = offsets;
+  const bytes = shape.reduce((product, size) => product * size, known.bytes);
+  if (!Number.isSafeInteger(bytes) || end - begin !== bytes) {
+    throw bad(`should have ${bytes} bytes but has ${end - begin}`);
+  }
+  if (dataStart + end > fileSize) {
+    throw bad(
+      `ends at byte ${dataStart + end}, but the file has ${fileSize}: it is truncated, copy it again`,
+    );
+  }
+  return { file, offset: dataStart + begin, dtype: known.dtype, shape };
+}
+
+function isSizes(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && size >= 0);
+}

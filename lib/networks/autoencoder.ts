@@ -1,0 +1,95 @@
+import type { Generator } from '../generator.js';
+import { concat, linearCombination, multiply, narrow, randn } from '../ops.js';
+import type { Tensor } from '../tensor.js';
+import type { Network } from './network.js';
+import { numberOr } from './unet.js';
+
+/** The autoencoder between pixels and latents, `AutoencoderKL`. */
+export class Autoencoder {
+  readonly network: Network;
+  /** Pixels per latent along a side: 8 for Stable Diffusion, but nothing may count on it. */
+  readonly scaleFactor: number;
+  readonly latentChannels: number;
+  /** Latents are multiplied by it after encoding and divided by it before decoding. */
+  readonly scalingFactor: number;
+  /** Encodes and decodes one picture at a time, for less memory. */
+  slicing = false;
+
+  constructor(network: Network) {
+    this.network = network;
+    const channels = network.config.block_out_channels;
+    this.scaleFactor = 2 ** ((Array.isArray(channels) ? channels.length : 1) - 1);
+    this.latentChannels = numberOr(network.config.latent_channels, 4);
+    this.scalingFactor = numberOr(network.config.scaling_factor, 0.18215);
+  }
+
+  /**
+   * Scaled latents [B,C,H/f,W/f] of pixels [B,3,H,W] in −1..1: a sample of the posterior, drawn from
+   * one generator for the batch or from one per picture.
+   */
+  async encode(pixels: Tensor, generator: Generator | readonly Generator[]): Promise<Tensor> {
+    const [mean, std] = await this.#moments(pixels);
+    using means = mean;
+    using stds = std;
+    using noise = noiseLike(means, generator);
+    using spread = multiply(stds, noise);
+    return linearCombination([this.scalingFactor, this.scalingFactor], [means, spread]);
+  }
+
+  /** Pixels [B,3,H,W], about −1..1, of scaled latents. */
+  async decode(latents: Tensor): Promise<Tensor> {
+    using unscaled = linearCombination([1 / this.scalingFactor], [latents]);
+    return this.#perPicture(unscaled, async (part) => {
+      const [pixels] = await this.network.run('decode', { latents: part }, ['sample']);
+      return pixels as Tensor;
+    });
+  }
+
+  async #moments(pixels: Tensor): Promise<[Tensor, Tensor]> {
+    // Both halves of the moments at once, so that slicing stays in one place.
+    let channels = 0;
+    using both = await this.#perPicture(pixels, async (part) => {
+      const [mean, std] = await this.network.run('encode', { sample: part }, ['mean', 'std']);
+      using means = mean as Tensor;
+      using stds = std as Tensor;
+      channels = means.shape[1] as number;
+      return concat([means, stds], 1);
+    });
+    return [narrow(both, 1, 0, channels), narrow(both, 1, channels, channels)];
+  }
+
+  async #perPicture(batch: Tensor, run: (part: Tensor) => Promise<Tensor>): Promise<Tensor> {
+    const count = batch.shape[0] as number;
+    if (!this.slicing || count === 1) return run(batch);
+    const parts: Tensor[] = [];
+    try {
+      for (let i = 0; i < count; i += 1) {
+        using one = narrow(batch, 0, i, 1);
+        parts.push(await run(one));
+      }
+      return concat(parts, 0);
+    } finally {
+      for (const part of parts) part.dispose();
+    }
+  }
+}
+
+/** Noise of a batch's shape: from one generator at once, or picture by picture from several. */
+export function noiseLike(
+  like: Pick<Tensor, 'shape' | 'dtype' | 'device'>,
+  generator: Generator | readonly Generator[],
+): Tensor {
+  const { shape, dtype, device } = like;
+  if (!Array.isArray(generator)) {
+    return randn(shape, { generator: generator as Generator, dtype, device });
+  }
+  const one = [1, ...shape.slice(1)];
+  const rows = (generator as readonly Generator[]).map((source) =>
+    randn(one, { generator: source, dtype, device }),
+  );
+  try {
+    return rows.length === 1 && rows[0] !== undefined ? rows[0].alias() : concat(rows, 0);
+  } finally {
+    for (const row of rows) row.dispose();
+  }
+}

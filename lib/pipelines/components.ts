@@ -1,0 +1,119 @@
+// Loads what a Stable Diffusion checkpoint consists of, or takes it from the caller.
+import { join } from 'node:path';
+
+import { type CheckpointFolder, requireComponent } from '../checkpoints/folder.js';
+import { readJsonObject } from '../checkpoints/json.js';
+import { Autoencoder } from '../networks/autoencoder.js';
+import { Network } from '../networks/network.js';
+import { TextEncoder } from '../networks/text-encoder.js';
+import { UNet } from '../networks/unet.js';
+import { checkScheduler, type Placement } from '../options.js';
+import { type Scheduler, schedulerFromConfig } from '../schedulers/index.js';
+import { ClipTokenizer } from '../tokenizer/index.js';
+
+/** What a Stable Diffusion pipeline works with. Pipelines share components and count holders. */
+export interface StableDiffusionComponents {
+  vae: Autoencoder;
+  textEncoder: TextEncoder;
+  tokenizer: ClipTokenizer;
+  unet: UNet;
+  scheduler: Scheduler;
+}
+
+export type ComponentOverrides = { [Name in keyof StableDiffusionComponents]?: StableDiffusionComponents[Name] };
+
+/** Told about each component as it is loaded. */
+export type LoadProgress =
+  | { status: 'loading'; component: string; index: number; count: number }
+  | { status: 'loaded'; component: string; index: number; count: number };
+
+export interface LoadOptions extends Placement {
+  variant: string | undefined;
+  overrides: ComponentOverrides;
+  onProgress: ((progress: LoadProgress) => void) | undefined;
+  signal: AbortSignal | undefined;
+}
+
+const schedulerFile = 'scheduler_config.json';
+
+/** @throws CheckpointError, ProgramNotFoundError, or the signal's reason; nothing stays loaded then */
+export async function loadComponents(
+  checkpoint: CheckpointFolder,
+  options: LoadOptions,
+): Promise<StableDiffusionComponents> {
+  const { overrides, signal, onProgress } = options;
+  const loaded: Network[] = [];
+  const network = async (name: string, className: string): Promise<Network> => {
+    const { folder } = requireComponent(checkpoint, name, [className]);
+    const fresh = await Network.load(folder, className, options);
+    loaded.push(fresh);
+    return fresh;
+  };
+  const given = <Component extends { network: Network }>(component: Component): Component => {
+    component.network.retain();
+    loaded.push(component.network);
+    return component;
+  };
+  let index = 0;
+  const step = async <Result>(component: string, load: () => Promise<Result>): Promise<Result> => {
+    signal?.throwIfAborted();
+    onProgress?.({ status: 'loading', component, index, count: 5 });
+    const result = await load();
+    onProgress?.({ status: 'loaded', component, index, count: 5 });
+    index += 1;
+    return result;
+  };
+  try {
+    // The small parts first: a fault in them is found before gigabytes are mapped.
+    const scheduler = await step('scheduler', async () => overrides.scheduler ?? readScheduler(checkpoint));
+    checkScheduler(scheduler);
+    const tokenizer = await step('tokenizer', async () => overrides.tokenizer ?? readTokenizer(checkpoint));
+    const textEncoder = await step('text_encoder', async () =>
+      overrides.textEncoder === undefined
+        ? new TextEncoder(await network('text_encoder', 'CLIPTextModel'))
+        : given(overrides.textEncoder),
+    );
+    const vae = await step('vae', async () =>
+      overrides.vae === undefined
+        ? new Autoencoder(await network('vae', 'AutoencoderKL'))
+        : given(overrides.vae),
+    );
+    const unet = await step('unet', async () =>
+      overrides.unet === undefined
+        ? new UNet(await network('unet', 'UNet2DConditionModel'))
+        : given(overrides.unet),
+    );
+    signal?.throwIfAborted();
+    return { vae, textEncoder, tokenizer, unet, scheduler };
+  } catch (error) {
+    for (const part of loaded) part.dispose();
+    throw error;
+  }
+}
+
+async function readScheduler(checkpoint: CheckpointFolder): Promise<Scheduler> {
+  const component = checkpoint.components.get('scheduler');
+  const folder = component?.folder ?? join(checkpoint.folder, 'scheduler');
+  const config = await readJsonObject(join(folder, schedulerFile));
+  // model_index.json names the class to use; the file may have been written by another one.
+  const className = component?.className ?? config._class_name;
+  return schedulerFromConfig({ ...config, _class_name: className });
+}
+
+async function readTokenizer(checkpoint: CheckpointFolder): Promise<ClipTokenizer> {
+  const classes = ['CLIPTokenizer', 'CLIPTokenizerFast'];
+  return ClipTokenizer.fromFolder(requireComponent(checkpoint, 'tokenizer', classes).folder);
+}
+
+/**
+ * What StableDiffusionPipeline's constructor mends in old scheduler configs: steps_offset is 1 and
+ * clip_sample is false, whatever the file says. Schedulers set later are taken as they are.
+ */
+export function mendScheduler(scheduler: Scheduler): Scheduler {
+  const { config } = scheduler;
+  const fixes: Record<string, unknown> = {};
+  if ('stepsOffset' in config && config.stepsOffset !== 1) fixes.stepsOffset = 1;
+  if ('clipSample' in config && config.clipSample === true) fixes.clipSample = false;
+  if (Object.keys(fixes).length === 0) return scheduler;
+  return schedulerFromConfig(config, fixes);
+}

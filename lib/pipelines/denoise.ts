@@ -1,0 +1,131 @@
+// The one denoising loop: for each timestep, scale → network → guidance → scheduler step. Pipelines
+// differ in what comes before it and after it.
+import { InvalidArgumentError } from '../errors.js';
+import type { Generator } from '../generator.js';
+import type { Image } from '../image.js';
+import { UNet } from '../networks/unet.js';
+import { concat, divide, linearCombination, multiply, narrow, std } from '../ops.js';
+import type { SchedulerRun } from '../schedulers/scheduler.js';
+import { Tensor } from '../tensor.js';
+
+/** What `onStep` is told after each step. */
+export interface StepEvent {
+  /** 0 for the first step. */
+  step: number;
+  /** How many there are. */
+  steps: number;
+  timestep: number;
+  /** The latents after this step, [B,C,h,w]; the loop's own: use `alias()` to keep them. */
+  latents: Tensor;
+  /** Decodes the latents as they are now. */
+  preview(): Promise<Image[]>;
+}
+
+/** What `onStep` may answer. */
+export interface StepChanges {
+  /** Goes on with these latents, which the loop takes over. */
+  latents?: Tensor;
+  /** Guidance from the next step on; 1 or less switches it off. */
+  guidanceScale?: number;
+  /** Skips the remaining steps; the picture is decoded as it is. */
+  interrupt?: boolean;
+}
+
+export type StepCallback = (
+  event: StepEvent,
+  // biome-ignore lint/suspicious/noConfusingVoidType: callbacks without an answer are the usual case
+) => void | StepChanges | Promise<void | StepChanges>;
+
+export interface DenoiseOptions {
+  run: SchedulerRun;
+  /** The noisy latents, [B,C,h,w]. */
+  latents: Tensor;
+  /** One network pass over `sample`, [B,…] or, when `guided`, [2B,…] with the negative half first. */
+  predict(sample: Tensor, timestep: number, guided: boolean): Promise<Tensor>;
+  /** Whether the embeddings have a negative half at all. */
+  guided: boolean;
+  guidanceScale: number;
+  /** Pulls the guided prediction's spread towards the conditional one's (arXiv 2305.08891, 3.4). */
+  guidanceRescale: number;
+  eta: number;
+  generator: Generator | readonly Generator[];
+  signal: AbortSignal | undefined;
+  onStep: StepCallback | undefined;
+  preview(latents: Tensor): Promise<Image[]>;
+}
+
+/** The denoised latents. @throws the signal's reason, within one step */
+export async function denoise(options: DenoiseOptions): Promise<Tensor> {
+  const { run, signal, onStep } = options;
+  const steps = run.timesteps.length;
+  let { guidanceScale } = options;
+  let latents = options.latents.alias();
+  try {
+    for (const [step, timestep] of run.timesteps.entries()) {
+      signal?.throwIfAborted();
+      const guided = options.guided && guidanceScale > 1;
+      using prediction = await predictNoise(options, latents, timestep, guided, guidanceScale);
+      signal?.throwIfAborted();
+      const previous = run.step(prediction, timestep, latents, {
+        eta: options.eta,
+        generator: options.generator,
+      });
+      latents.dispose();
+      latents = previous;
+      const event: StepEvent = {
+        step,
+        steps,
+        timestep,
+        latents,
+        preview: () => options.preview(latents),
+      };
+      const changes = await onStep?.(event);
+      if (changes?.latents !== undefined) latents = replaced(latents, changes.latents);
+      guidanceScale = changes?.guidanceScale ?? guidanceScale;
+      if (changes?.interrupt === true) break;
+    }
+    signal?.throwIfAborted();
+    return latents.alias();
+  } finally {
+    latents.dispose();
+  }
+}
+
+async function predictNoise(
+  options: DenoiseOptions,
+  latents: Tensor,
+  timestep: number,
+  guided: boolean,
+  guidanceScale: number,
+): Promise<Tensor> {
+  using scaled = options.run.scaleModelInput(latents, timestep);
+  if (!guided) return options.predict(scaled, timestep, false);
+  using pair = concat([scaled, scaled]);
+  using both = await options.predict(pair, timestep, true);
+  const batch = latents.shape[0] as number;
+  using unconditional = narrow(both, 0, 0, batch);
+  using conditional = narrow(both, 0, batch, batch);
+  using prediction = UNet.guide(unconditional, conditional, guidanceScale);
+  if (options.guidanceRescale === 0) return prediction.alias();
+  return rescale(prediction, conditional, options.guidanceRescale);
+}
+
+function rescale(prediction: Tensor, conditional: Tensor, amount: number): Tensor {
+  const dims = prediction.shape.map((_, dim) => dim).slice(1);
+  using wanted = std(conditional, dims, true);
+  using actual = std(prediction, dims, true);
+  using factor = divide(wanted, actual);
+  using rescaled = multiply(prediction, factor);
+  return linearCombination([amount, 1 - amount], [rescaled, prediction]);
+}
+
+function replaced(old: Tensor, fresh: Tensor): Tensor {
+  if (!(fresh instanceof Tensor) || fresh.shape.join() !== old.shape.join()) {
+    throw new InvalidArgumentError(
+      `Expected a Tensor of shape [${old.shape.join(', ')}] for the latents that onStep returned.`,
+    );
+  }
+  if (fresh === old) return old;
+  old.dispose();
+  return fresh;
+}

@@ -1,0 +1,135 @@
+// The picture that image-to-image starts from: to pixels or latents, then to noisy latents.
+import type { Sharp } from 'sharp';
+
+import { expected, InvalidArgumentError } from '../errors.js';
+import type { Generator } from '../generator.js';
+import { Image, loadImage } from '../image.js';
+import { preprocessImages } from '../images/preprocess.js';
+import { type Autoencoder, noiseLike } from '../networks/autoencoder.js';
+import { addScalar, anyBelow, concat, linearCombination, repeat, reshape, resizeNearest } from '../ops.js';
+import type { SchedulerRun } from '../schedulers/scheduler.js';
+import { Tensor } from '../tensor.js';
+import type { StableDiffusionComponents } from './components.js';
+
+export type InitImage = string | URL | Uint8Array | ArrayBuffer | Image | Sharp | Tensor;
+
+/** Pixels [n,3,H,W] in −1..1, or latents [n,C,h,w]. */
+export class PreparedImage {
+  constructor(
+    readonly kind: 'pixels' | 'latents',
+    readonly tensor: Tensor,
+  ) {}
+
+  [Symbol.dispose](): void {
+    this.tensor.dispose();
+  }
+}
+
+/** @throws InvalidArgumentError, ImageError */
+export async function readInitImage(
+  image: InitImage | readonly InitImage[],
+  vae: Autoencoder,
+  batch: number,
+  signal: AbortSignal | undefined,
+): Promise<PreparedImage> {
+  const items = (Array.isArray(image) ? image : [image]) as InitImage[];
+  if (items.length === 0) throw expected('at least one image', 'image', image);
+  const tensors = items.filter((item) => item instanceof Tensor);
+  if (tensors.length > 0 && tensors.length < items.length) {
+    throw new InvalidArgumentError('Expected image to be all tensors or no tensors, not a mixture.');
+  }
+  const prepared =
+    tensors.length > 0 ? fromTensors(tensors, vae) : await fromPictures(items, vae, signal);
+  const count = prepared.tensor.shape[0] as number;
+  if (batch % count === 0) return prepared;
+  prepared.tensor.dispose();
+  throw expected(
+    `a number of images that divides the ${batch} pictures to draw`,
+    'image',
+    count,
+    'Pass one prompt per image.',
+  );
+}
+
+async function fromPictures(
+  items: InitImage[],
+  vae: Autoencoder,
+  signal: AbortSignal | undefined,
+): Promise<PreparedImage> {
+  const images: Image[] = [];
+  for (const item of items) {
+    images.push(item instanceof Image ? item : await loadImage(item as Exclude<InitImage, Tensor>, { signal }));
+  }
+  const { data, shape } = preprocessImages(images, {
+    multipleOf: vae.scaleFactor,
+    filter: 'lanczos',
+  });
+  return new PreparedImage('pixels', Tensor.fromArray(data, shape));
+}
+
+function fromTensors(items: Tensor[], vae: Autoencoder): PreparedImage {
+  const batches = items.map((item) => {
+    const { shape } = item;
+    if (shape.length === 4) return item.alias();
+    if (shape.length === 3) return reshape(item, [1, ...shape]);
+    throw expected('a Tensor with 3 or 4 dimensions', 'image', `[${shape.join(', ')}]`);
+  });
+  try {
+    const sizes = new Set(batches.map((item) => item.shape.slice(1).join(', ')));
+    if (sizes.size > 1) throw expected('tensors of one size', 'image', [...sizes].join(' and '));
+    using all = concat(batches, 0);
+    const [, channels, height = 0, width = 0] = all.shape;
+    if (height < 1 || width < 1) throw expected('a Tensor that is not empty', 'image', `[${all.shape.join(', ')}]`);
+    if (channels === vae.latentChannels) return new PreparedImage('latents', all.alias());
+    if (channels === 3) return new PreparedImage('pixels', normalise(all, vae.scaleFactor));
+    throw expected(
+      `3 channels (pixels) or ${vae.latentChannels} (latents)`,
+      'image',
+      `[${all.shape.join(', ')}]`,
+    );
+  } finally {
+    for (const item of batches) item.dispose();
+  }
+}
+
+/** 0..1 → −1..1, at a size the autoencoder takes. Values below 0 mean that it is −1..1 already. */
+function normalise(pixels: Tensor, factor: number): Tensor {
+  const [, , height = 0, width = 0] = pixels.shape;
+  const [h, w] = [height - (height % factor), width - (width % factor)];
+  if (h === 0 || w === 0) {
+    throw expected(`at least ${factor} pixels a side`, 'image', `${width}×${height}`);
+  }
+  using asFloat = pixels.to({ dtype: 'float32' });
+  using sized = h === height && w === width ? asFloat.alias() : resizeNearest(asFloat, h, w);
+  if (anyBelow(sized, 0)) return sized.alias();
+  using doubled = linearCombination([2], [sized]);
+  return addScalar(doubled, -1);
+}
+
+/**
+ * Noisy latents [B,C,h,w] for the run's first timestep. Draws, in this order: the posterior sample
+ * of the pixels, then the noise.
+ */
+export async function encodeInitImage(
+  init: PreparedImage,
+  { vae, unet }: Readonly<StableDiffusionComponents>,
+  batch: number,
+  generator: Generator | readonly Generator[],
+  run: SchedulerRun,
+): Promise<Tensor> {
+  const { dtype, device } = unet.network;
+  using placed = init.tensor.to({ dtype, device });
+  // One generator per picture: the pictures are tiled first, so that each has its own posterior.
+  using source = Array.isArray(generator) ? tile(placed, batch) : placed.alias();
+  using encoded = init.kind === 'latents' ? source.alias() : await vae.encode(source, generator);
+  using latents = tile(encoded, batch);
+  using noise = noiseLike(latents, generator);
+  return run.addNoise(latents, noise, run.timesteps[0] as number);
+}
+
+/** a, b → a, b, a, b until there are `batch`. */
+function tile(tensor: Tensor, batch: number): Tensor {
+  const [count = 1, ...rest] = tensor.shape;
+  if (count === batch) return tensor.alias();
+  return repeat(tensor, [batch / count, ...rest.map(() => 1)]);
+}

@@ -1,0 +1,31 @@
+import { native } from './native.js';
+
+/** What this process (this worker) holds in native memory. */
+export interface MemoryStats {
+  /** Live tensors, forgotten ones that await garbage collection among them. */
+  tensors: number;
+  /** Bytes of the tensors that torchbrush made. */
+  tensorBytes: number;
+  /** Loaded networks: an autoencoder counts two, one each way. */
+  networks: number;
+}
+
+/** Counts that return to where they were once everything made is disposed. */
+export function memoryStats(): MemoryStats {
+  const { tensors, tensorBytes, networks } = native().counts();
+  return { tensors, tensorBytes, networks };
+}
+
+export interface DeviceInfo {
+  /** What to pass as `device`. */
+  name: string;
+  type: 'cpu' | 'cuda';
+}
+
+/** The devices that can be used now: the CPU, and each GPU whose driver answers. */
+export function devices(): DeviceInfo[] {
+  const gpus = Array.from({ length: native().cudaCount() }, (_, index): DeviceInfo => {
+    return { name: `cuda:${index}`, type: 'cuda' };
+  });
+  return [{ name: 'cpu', type: 'cpu' }, ...gpus];
+}

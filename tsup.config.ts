@@ -1,0 +1,23 @@
+import { defineConfig } from 'tsup';
+
+export default defineConfig([
+  {
+    entry: { index: 'lib/index.ts' },
+    format: ['esm', 'cjs'],
+    dts: true,
+    clean: true,
+    target: 'node20',
+    platform: 'node',
+    // import.meta.url and require exist in both formats.
+    shims: true,
+    sourcemap: false,
+  },
+  {
+    entry: { cli: 'lib/cli/main.ts' },
+    format: ['esm'],
+    target: 'node20',
+    platform: 'node',
+    external: ['torchbrush'],
+    banner: { js: '#!/usr/bin/env node' },
+  },
+]);
