@@ -1,0 +1,6 @@
+// Pictures: reading, resizing, writing. The parts are under images/.
+export type { ImageFormat, SaveOptions } from './images/encode.js';
+export { type GridOptions, makeImageGrid } from './images/grid.js';
+export { Image, type ResizeOptions } from './images/image.js';
+export { type ImageSource, loadImage, type LoadImageOptions } from './images/load.js';
+export type { ResizeFilter } from './images/resample.js';

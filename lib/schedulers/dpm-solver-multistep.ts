@@ -1,0 +1,360 @@
+/**
+ * Multistep DPM-Solver and DPM-Solver++, deterministic and stochastic.
+ * DPM-Solver: https://arxiv.org/abs/2206.00927
+ * DPM-Solver++: https://arxiv.org/abs/2211.01095
+ *
+ * The formulas of a step are in dpm-solver-updates.ts.
+ */
+
+import { expected } from '../errors.js';
+import { narrow } from '../ops.js';
+import type { Tensor } from '../tensor.js';
+import { roundTo } from './add-noise.js';
+import type { SchedulerConfig, SchedulerConfigInput, SchedulerOverrides } from './config.js';
+import {
+  choice,
+  flag,
+  integer,
+  MODEL_FIELDS,
+  nullAsDefault,
+  number,
+  optional,
+  readConfig,
+  supportedPrediction,
+} from './config.js';
+import {
+  addsNoise,
+  DPM_ALGORITHMS,
+  IMAGE_PREDICTION_TYPES,
+  imageFromNoise,
+  NOISE_PREDICTION_TYPES,
+  noiseFromImage,
+  noiseLevel,
+  predictedImage,
+  predictedNoise,
+  solverUpdate,
+  solvesForImage,
+} from './dpm-solver-updates.js';
+import { History } from './history.js';
+import { evaluate, type LinearForm, promote } from './linear-form.js';
+import { makePositiveAlphasCumprod, makeSigmaTable } from './noise-schedule.js';
+import { at, interpolate, linspace, roundHalfEven } from './numerics.js';
+import { SigmaRun } from './run.js';
+import {
+  checkStartOptions,
+  type ScheduleRequest,
+  type Scheduler,
+  type StartOptions,
+  type StepOptions,
+  skipTimesteps,
+} from './scheduler.js';
+import { Scratch } from './scratch.js';
+import { formulaSigmas, logSigmaTable, luSigmas, sigmaFormula, sigmaToT } from './sigmas.js';
+import { drawNoise } from './step-noise.js';
+import { dynamicThreshold } from './threshold.js';
+import { solverTimesteps, TIMESTEP_SPACINGS } from './timesteps.js';
+
+const FIELDS = {
+  ...MODEL_FIELDS,
+  solverOrder: choice([1, 2, 3], 2),
+  thresholding: flag(false),
+  dynamicThresholdingRatio: number(0.995),
+  sampleMaxValue: number(1),
+  algorithmType: choice(DPM_ALGORITHMS, 'dpmsolver++', { deis: 'dpmsolver++' }),
+  solverType: choice(['midpoint', 'heun'], 'midpoint', {
+    logrho: 'midpoint',
+    bh1: 'midpoint',
+    bh2: 'midpoint',
+  }),
+  lowerOrderFinal: flag(true),
+  eulerAtFinal: flag(false),
+  useKarrasSigmas: flag(false),
+  useExponentialSigmas: flag(false),
+  useBetaSigmas: flag(false),
+  useLuLambdas: flag(false),
+  useFlowSigmas: flag(false),
+  flowShift: number(1),
+  finalSigmasType: choice(['zero', 'sigma_min'], 'zero'),
+  lambdaMinClipped: nullAsDefault(number(Number.NEGATIVE_INFINITY)),
+  varianceType: optional(choice(['learned', 'learned_range'], 'learned')),
+  timestepSpacing: choice(TIMESTEP_SPACINGS, 'linspace'),
+  stepsOffset: integer(0),
+  rescaleBetasZeroSnr: flag(false),
+  useDynamicShifting: flag(false),
+  timeShiftType: choice(['exponential'], 'exponential'),
+} as const;
+
+export type DPMSolverMultistepConfig = SchedulerConfig<typeof FIELDS>;
+
+/** Below this many steps the last ones are of lower order, for stability. */
+const FEW_STEPS = 15;
+
+/** High-order solver for few steps. */
+export class DPMSolverMultistepScheduler implements Scheduler {
+  static readonly className = 'DPMSolverMultistepScheduler';
+  static readonly customSchedules = { timesteps: true, sigmas: false } as const;
+  readonly className = DPMSolverMultistepScheduler.className;
+  readonly customSchedules = DPMSolverMultistepScheduler.customSchedules;
+  readonly config: DPMSolverMultistepConfig;
+  readonly #alphasCumprod: Float32Array;
+  readonly #sigmaTable: Float32Array;
+
+  /** @throws ERR_INVALID_ARGUMENT */
+  static fromConfig(
+    config: SchedulerConfigInput,
+    overrides: SchedulerOverrides<typeof FIELDS> = {},
+  ): DPMSolverMultistepScheduler {
+    return new DPMSolverMultistepScheduler(
+      readConfig(DPMSolverMultistepScheduler.className, FIELDS, config, overrides),
+    );
+  }
+
+  private constructor(config: DPMSolverMultistepConfig) {
+    sigmaFormula(config);
+    checkAlgorithm(config);
+    this.config = config;
+    this.#alphasCumprod = makePositiveAlphasCumprod(config);
+    this.#sigmaTable = makeSigmaTable(this.#alphasCumprod);
+  }
+
+  start(options: StartOptions): DPMSolverMultistepRun {
+    const request = checkStartOptions(options, this);
+    checkSolver(this.config);
+    const { timesteps, sigmas } = this.#schedule(request, this.#flowShift(options));
+    const count = request.kind === 'steps' ? request.numInferenceSteps : timesteps.length;
+    const begin = skipTimesteps(timesteps, count, 1, options);
+    return new DPMSolverMultistepRun({ begin, sigmas }, timesteps, this.config);
+  }
+
+  #flowShift({ mu }: StartOptions): number {
+    if (mu === undefined) return this.config.flowShift;
+    if (!this.config.useDynamicShifting) {
+      throw expected('nothing', 'mu', mu, 'It needs useDynamicShifting: true.');
+    }
+    return Math.exp(mu);
+  }
+
+  #schedule(request: ScheduleRequest, flowShift: number) {
+    const table = this.#sigmaTable;
+    const { timesteps, levels } =
+      request.kind === 'steps'
+        ? (this.#formula(request.numInferenceSteps, flowShift) ??
+          this.#interpolated(this.#spaced(request.numInferenceSteps)))
+        : this.#interpolated(this.#custom(request));
+    const last = this.config.finalSigmasType === 'zero' ? 0 : at(table, 0);
+    return {
+      // Adding 0 turns −0 into 0.
+      timesteps: timesteps.map((t) => Math.trunc(t) + 0),
+      sigmas: [...levels, last].map(Math.fround),
+    };
+  }
+
+  #interpolated(timesteps: readonly number[]) {
+    return { timesteps, levels: timesteps.map((t) => interpolate(t, this.#sigmaTable)) };
+  }
+
+  #custom(request: ScheduleRequest): number[] {
+    const timesteps = request.kind === 'timesteps' ? request.timesteps : [];
+    const { useLuLambdas, useFlowSigmas } = this.config;
+    const obstacle =
+      sigmaFormula(this.config) ??
+      (useLuLambdas ? 'useLuLambdas' : useFlowSigmas ? 'useFlowSigmas' : undefined);
+    if (obstacle !== undefined) {
+      const hint = `Custom timesteps do not go with ${obstacle}.`;
+      throw expected('numInferenceSteps', 'timesteps', timesteps, hint);
+    }
+    return timesteps.map(Math.trunc);
+  }
+
+  #spaced(numInferenceSteps: number): number[] {
+    const { numTrainTimesteps, stepsOffset, timestepSpacing: spacing } = this.config;
+    const lastTimestep = numTrainTimesteps - this.#clippedTimesteps();
+    return solverTimesteps({
+      spacing,
+      numTrainTimesteps,
+      numInferenceSteps,
+      stepsOffset,
+      lastTimestep,
+    });
+  }
+
+  /** How many of the noisiest timesteps have a λ below the limit. */
+  #clippedTimesteps(): number {
+    const limit = Math.fround(this.config.lambdaMinClipped);
+    const lambdas = this.#alphasCumprod.map((alphaBar) => {
+      const alpha = Math.fround(Math.sqrt(alphaBar));
+      const sigma = Math.fround(Math.sqrt(Math.fround(1 - alphaBar)));
+      return Math.fround(Math.log(alpha)) - Math.fround(Math.log(sigma));
+    });
+    const lastVisible = lambdas.findLastIndex((lambda) => lambda >= limit);
+    return lambdas.length - 1 - lastVisible;
+  }
+
+  /** Levels from a formula, and the timesteps that belong to them. */
+  #formula(numInferenceSteps: number, flowShift: number) {
+    const { betaSchedule, numTrainTimesteps, useFlowSigmas, useKarrasSigmas, useLuLambdas } =
+      this.config;
+    const logs = logSigmaTable(this.#sigmaTable);
+    const ends = { sigmaMax: at(this.#sigmaTable, -1), sigmaMin: at(this.#sigmaTable, 0) };
+    const formula = formulaSigmas(this.config, ends, numInferenceSteps);
+    const levels = useKarrasSigmas
+      ? formula
+      : useLuLambdas
+        ? luSigmas(logs, numInferenceSteps)
+        : formula;
+    if (levels !== undefined) {
+      const timesteps = levels.map((sigma) => sigmaToT(sigma, logs));
+      const rounded = (useKarrasSigmas || useLuLambdas) && betaSchedule !== 'squaredcos_cap_v2';
+      return { levels, timesteps: rounded ? timesteps.map(roundHalfEven) : timesteps };
+    }
+    if (!useFlowSigmas) return undefined;
+    const flow = linspace(1, 1 / numTrainTimesteps, numInferenceSteps + 1)
+      .map((alpha) => 1 - alpha)
+      .map((sigma) => (flowShift * sigma) / (1 + (flowShift - 1) * sigma))
+      .reverse()
+      .slice(0, -1);
+    return { levels: flow, timesteps: flow.map((sigma) => sigma * numTrainTimesteps) };
+  }
+}
+
+/** What would divide by zero. */
+function checkAlgorithm({ algorithmType, finalSigmasType }: DPMSolverMultistepConfig): void {
+  if (solvesForImage(algorithmType) || finalSigmasType === 'sigma_min') return;
+  const hint = `algorithmType ${algorithmType} divides by the final sigma.`;
+  throw expected('sigma_min', 'finalSigmasType', finalSigmasType, hint);
+}
+
+/** What has no formula. */
+function checkSolver(config: DPMSolverMultistepConfig): void {
+  const { algorithmType, solverOrder } = config;
+  const forImage = solvesForImage(algorithmType);
+  supportedPrediction(config, forImage ? IMAGE_PREDICTION_TYPES : NOISE_PREDICTION_TYPES);
+  if (algorithmType === 'sde-dpmsolver' && solverOrder === 3) {
+    throw expected('1 or 2', 'solverOrder', solverOrder, 'sde-dpmsolver has no third order.');
+  }
+}
+
+/** The solved quantity of one step, and the tensors it is made of. */
+class Model implements Disposable {
+  constructor(
+    readonly form: LinearForm<Tensor>,
+    readonly tensors: readonly Tensor[],
+  ) {}
+
+  [Symbol.dispose](): void {
+    for (const tensor of this.tensors) tensor.dispose();
+  }
+}
+
+export class DPMSolverMultistepRun extends SigmaRun {
+  readonly #config: DPMSolverMultistepConfig;
+  readonly #models: History<Model>;
+
+  constructor(
+    schedule: ConstructorParameters<typeof SigmaRun>[0],
+    timesteps: readonly number[],
+    config: DPMSolverMultistepConfig,
+  ) {
+    super(schedule, timesteps);
+    this.#config = config;
+    this.#models = new History(config.solverOrder);
+  }
+
+  override addNoise(original: Tensor, noise: Tensor, timestep: number): Tensor {
+    const round = (x: number) => roundTo(x, original.dtype);
+    const ratio = round(this.sigmaAt(this.noiseIndex(timestep)));
+    const norm = round(Math.sqrt(round(round(ratio ** 2) + 1)));
+    const alpha = round(this.#config.useFlowSigmas ? 1 - ratio : 1 / norm);
+    const sigma = this.#config.useFlowSigmas ? ratio : round(ratio * alpha);
+    return evaluate(
+      [
+        [alpha, original],
+        [sigma, noise],
+      ],
+      promote(original.dtype, noise.dtype),
+    );
+  }
+
+  protected override unlistedIndex(): number {
+    return this.length - 1;
+  }
+
+  protected update(
+    modelOutput: Tensor,
+    timestep: number,
+    sample: Tensor,
+    { generator, varianceNoise }: StepOptions,
+  ): Tensor {
+    const i = this.stepIndex(timestep);
+    const order = this.#order(i);
+    const { algorithmType: algorithm, solverType } = this.#config;
+    const dtype = promote(sample.dtype, modelOutput.dtype);
+    using scratch = new Scratch();
+    const model = this.#convert(i, modelOutput, sample);
+    this.#models.push(model);
+    const noise = addsNoise(algorithm)
+      ? (varianceNoise ?? scratch.own(drawNoise(at(model.tensors, 0), 'float32', generator)))
+      : undefined;
+    const next = solverUpdate({
+      algorithm,
+      solverType,
+      levels: Array.from({ length: order + 1 }, (_, k) => this.#level(i + 1 - k)),
+      sample,
+      models: this.#models.entries.slice(0, order).map(({ form }) => form),
+      noise,
+    });
+    const result = evaluate(next, dtype);
+    this.advance();
+    return result;
+  }
+
+  /** The order of step i: what was asked for, as far as history reaches, less at the end. */
+  #order(i: number): number {
+    const { eulerAtFinal, finalSigmasType, lowerOrderFinal, solverOrder } = this.#config;
+    const few = lowerOrderFinal && this.length < FEW_STEPS;
+    const left = this.length - i;
+    const reachable = Math.min(solverOrder, this.#models.entries.length + 1);
+    if (left === 1 && (eulerAtFinal || few || finalSigmasType === 'zero')) return 1;
+    return left === 2 && few ? Math.min(reachable, 2) : reachable;
+  }
+
+  #level(index: number) {
+    return noiseLevel(this.sigmaAt(index), this.#config.useFlowSigmas);
+  }
+
+  /** What the solver integrates, from what the network gave. */
+  #convert(i: number, modelOutput: Tensor, sample: Tensor): Model {
+    const { algorithmType, thresholding, varianceType } = this.#config;
+    const level = this.#level(i);
+    const x = sample.alias();
+    // A learned variance follows the prediction in the channels.
+    const output =
+      varianceType !== null && this.#config.predictionType === 'epsilon'
+        ? narrow(modelOutput, 1, 0, 3)
+        : modelOutput.alias();
+    if (solvesForImage(algorithmType)) {
+      const predictionType = supportedPrediction(this.#config, IMAGE_PREDICTION_TYPES);
+      const image = predictedImage(predictionType, level, this.sigmaAt(i), x, output);
+      if (!thresholding) return new Model(image, [output, x]);
+      using _ = new Model(image, [output, x]);
+      return this.#threshold(image);
+    }
+    const predictionType = supportedPrediction(this.#config, NOISE_PREDICTION_TYPES);
+    const noise = predictedNoise(predictionType, level, x, output);
+    if (!thresholding) return new Model(noise, [output, x]);
+    using _ = output;
+    const bounded = this.#threshold(imageFromNoise(level, x, noise));
+    return new Model(noiseFromImage(level, x, bounded.form), [...bounded.tensors, x]);
+  }
+
+  #threshold(image: LinearForm<Tensor>): Model {
+    const dtype = image.map(([, tensor]) => tensor.dtype).reduce(promote, 'float32');
+    using predicted = evaluate(image, dtype);
+    const bounded = dynamicThreshold(predicted, this.#config);
+    return new Model([[1, bounded]], [bounded]);
+  }
+
+  protected override release(): void {
+    this.#models.clear();
+  }
+}

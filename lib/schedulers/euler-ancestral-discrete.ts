@@ -1,0 +1,118 @@
+/**
+ * Ancestral sampling with Euler steps: a step further down than wanted, then fresh noise up.
+ * k-diffusion's sample_euler_ancestral, https://github.com/crowsonkb/k-diffusion
+ * Variances: https://arxiv.org/abs/2006.11239
+ */
+
+import type { Tensor } from '../tensor.js';
+import type { SchedulerConfig, SchedulerConfigInput, SchedulerOverrides } from './config.js';
+import { choice, flag, integer, MODEL_FIELDS, readConfig, supportedPrediction } from './config.js';
+import { denoised, eulerUpdate } from './euler-discrete.js';
+import { evaluate, type LinearForm, plus } from './linear-form.js';
+import { makePositiveAlphasCumprod, makeSigmaTable } from './noise-schedule.js';
+import { interpolate } from './numerics.js';
+import { SigmaRun } from './run.js';
+import {
+  checkStepCount,
+  type Scheduler,
+  type StartOptions,
+  type StepOptions,
+  skipTimesteps,
+} from './scheduler.js';
+import { initialSigma } from './sigmas.js';
+import { drawNoise } from './step-noise.js';
+import { spacedTimesteps, TIMESTEP_SPACINGS } from './timesteps.js';
+
+const FIELDS = {
+  ...MODEL_FIELDS,
+  timestepSpacing: choice(TIMESTEP_SPACINGS, 'linspace'),
+  stepsOffset: integer(0),
+  rescaleBetasZeroSnr: flag(false),
+} as const;
+
+export type EulerAncestralDiscreteConfig = SchedulerConfig<typeof FIELDS>;
+const PREDICTIONS = ['epsilon', 'v_prediction'] as const;
+
+/** How far down to step, and how much noise to add, to land at σ_to. */
+export function ancestralStep(sigmaFrom: number, sigmaTo: number) {
+  const variance = (sigmaTo ** 2 * (sigmaFrom ** 2 - sigmaTo ** 2)) / sigmaFrom ** 2;
+  return { sigmaUp: Math.sqrt(variance), sigmaDown: Math.sqrt(sigmaTo ** 2 - variance) };
+}
+
+/** Euler steps with fresh noise after each. */
+export class EulerAncestralDiscreteScheduler implements Scheduler {
+  static readonly className = 'EulerAncestralDiscreteScheduler';
+  static readonly customSchedules = { timesteps: false, sigmas: false } as const;
+  readonly className = EulerAncestralDiscreteScheduler.className;
+  readonly customSchedules = EulerAncestralDiscreteScheduler.customSchedules;
+  readonly config: EulerAncestralDiscreteConfig;
+  readonly #sigmaTable: Float32Array;
+
+  /** @throws ERR_INVALID_ARGUMENT */
+  static fromConfig(
+    config: SchedulerConfigInput,
+    overrides: SchedulerOverrides<typeof FIELDS> = {},
+  ): EulerAncestralDiscreteScheduler {
+    return new EulerAncestralDiscreteScheduler(
+      readConfig(EulerAncestralDiscreteScheduler.className, FIELDS, config, overrides),
+    );
+  }
+
+  private constructor(config: EulerAncestralDiscreteConfig) {
+    this.config = config;
+    this.#sigmaTable = makeSigmaTable(makePositiveAlphasCumprod(config));
+  }
+
+  start(options: StartOptions): EulerAncestralDiscreteRun {
+    const numInferenceSteps = checkStepCount(options, this);
+    const { numTrainTimesteps, stepsOffset, timestepSpacing: spacing } = this.config;
+    const timesteps = spacedTimesteps({
+      spacing,
+      numTrainTimesteps,
+      numInferenceSteps,
+      stepsOffset,
+    }).map(Math.fround);
+    const levels = timesteps.map((t) => interpolate(t, this.#sigmaTable));
+    const sigmas = [...levels, 0].map(Math.fround);
+    const begin = skipTimesteps(timesteps, numInferenceSteps, 1, options);
+    const initNoiseSigma = initialSigma(sigmas, spacing);
+    return new EulerAncestralDiscreteRun({ begin, sigmas, initNoiseSigma }, timesteps, this.config);
+  }
+}
+
+export class EulerAncestralDiscreteRun extends SigmaRun {
+  readonly #predictionType: (typeof PREDICTIONS)[number];
+
+  constructor(
+    schedule: ConstructorParameters<typeof SigmaRun>[0],
+    timesteps: readonly number[],
+    config: EulerAncestralDiscreteConfig,
+  ) {
+    super(schedule, timesteps);
+    this.#predictionType = supportedPrediction(config, PREDICTIONS);
+  }
+
+  override scaleModelInput(sample: Tensor, timestep: number): Tensor {
+    const sigma = this.sigmaAt(this.stepIndex(timestep));
+    return evaluate([[1 / Math.sqrt(sigma ** 2 + 1), sample]], sample.dtype);
+  }
+
+  protected update(
+    modelOutput: Tensor,
+    timestep: number,
+    sample: Tensor,
+    { generator }: StepOptions,
+  ): Tensor {
+    const i = this.stepIndex(timestep);
+    const sigma = this.sigmaAt(i);
+    const { sigmaUp, sigmaDown } = ancestralStep(sigma, this.sigmaAt(i + 1));
+    const x: LinearForm<Tensor> = [[1, sample]];
+    const D = denoised(this.#predictionType, { sigma, sigmaHat: sigma }, x, modelOutput);
+    const down = eulerUpdate(x, D, sigma, sigmaDown);
+    // Drawn even in the last step, which adds none of it: it moves the generator on.
+    using noise = drawNoise(modelOutput, modelOutput.dtype, generator);
+    const result = evaluate(plus(down, [[sigmaUp, noise]]), modelOutput.dtype);
+    this.advance();
+    return result;
+  }
+}

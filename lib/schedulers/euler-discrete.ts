@@ -1,0 +1,224 @@
+/**
+ * Euler's method on the probability flow ODE.
+ * Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models", algorithm 2
+ * https://arxiv.org/abs/2206.00364
+ */
+
+import { expected } from '../errors.js';
+import type { Tensor } from '../tensor.js';
+import type { SchedulerConfig, SchedulerConfigInput, SchedulerOverrides } from './config.js';
+import {
+  choice,
+  flag,
+  integer,
+  MODEL_FIELDS,
+  number,
+  optional,
+  readConfig,
+  supportedPrediction,
+} from './config.js';
+import { evaluate, type LinearForm, minus, plus, times } from './linear-form.js';
+import { makePositiveAlphasCumprod, makeSigmaTable } from './noise-schedule.js';
+import { at, interpolate, linspaceFloat32 } from './numerics.js';
+import { SigmaRun } from './run.js';
+import {
+  checkStartOptions,
+  type ScheduleRequest,
+  type Scheduler,
+  type StartOptions,
+  type StepOptions,
+  skipTimesteps,
+} from './scheduler.js';
+import { formulaSigmas, initialSigma, logSigmaTable, sigmaFormula, sigmaToT } from './sigmas.js';
+import { drawNoise } from './step-noise.js';
+import { spacedTimesteps, TIMESTEP_SPACINGS } from './timesteps.js';
+
+const FIELDS = {
+  ...MODEL_FIELDS,
+  interpolationType: choice(['linear', 'log_linear'], 'linear'),
+  useKarrasSigmas: flag(false),
+  useExponentialSigmas: flag(false),
+  useBetaSigmas: flag(false),
+  sigmaMin: optional(number(0)),
+  sigmaMax: optional(number(0)),
+  timestepSpacing: choice(TIMESTEP_SPACINGS, 'linspace'),
+  timestepType: choice(['discrete', 'continuous'], 'discrete'),
+  stepsOffset: integer(0),
+  rescaleBetasZeroSnr: flag(false),
+  finalSigmasType: choice(['zero', 'sigma_min'], 'zero'),
+} as const;
+
+export type EulerDiscreteConfig = SchedulerConfig<typeof FIELDS>;
+// original_sample is an older name of sample.
+const PREDICTIONS = ['epsilon', 'sample', 'original_sample', 'v_prediction'] as const;
+export type EulerPredictionType = (typeof PREDICTIONS)[number];
+
+/** D(x; σ): the predicted image. `sigmaHat` is the level of x, σ the one the network was told. */
+export function denoised<T>(
+  predictionType: EulerPredictionType,
+  { sigma, sigmaHat }: { readonly sigma: number; readonly sigmaHat: number },
+  x: LinearForm<T>,
+  modelOutput: T,
+): LinearForm<T> {
+  const output: LinearForm<T> = [[1, modelOutput]];
+  switch (predictionType) {
+    case 'epsilon':
+      return minus(x, times(sigmaHat, output));
+    case 'v_prediction':
+      return plus(
+        times(-sigma / Math.sqrt(sigma ** 2 + 1), output),
+        times(1 / (sigma ** 2 + 1), x),
+      );
+    default:
+      return output;
+  }
+}
+
+/** x + (x − D)/σ̂ · (σ_next − σ̂) */
+export function eulerUpdate<T>(
+  x: LinearForm<T>,
+  D: LinearForm<T>,
+  sigmaHat: number,
+  sigmaNext: number,
+): LinearForm<T> {
+  const d = times(1 / sigmaHat, minus(x, D));
+  return plus(x, times(sigmaNext - sigmaHat, d));
+}
+
+/** Euler steps, deterministic unless `sChurn` adds noise. */
+export class EulerDiscreteScheduler implements Scheduler {
+  static readonly className = 'EulerDiscreteScheduler';
+  static readonly customSchedules = { timesteps: true, sigmas: true } as const;
+  readonly className = EulerDiscreteScheduler.className;
+  readonly customSchedules = EulerDiscreteScheduler.customSchedules;
+  readonly config: EulerDiscreteConfig;
+  readonly #sigmaTable: Float32Array;
+  readonly #logSigmas: Float32Array;
+
+  /** @throws ERR_INVALID_ARGUMENT */
+  static fromConfig(
+    config: SchedulerConfigInput,
+    overrides: SchedulerOverrides<typeof FIELDS> = {},
+  ): EulerDiscreteScheduler {
+    return new EulerDiscreteScheduler(
+      readConfig(EulerDiscreteScheduler.className, FIELDS, config, overrides),
+    );
+  }
+
+  private constructor(config: EulerDiscreteConfig) {
+    sigmaFormula(config);
+    this.config = config;
+    this.#sigmaTable = makeSigmaTable(makePositiveAlphasCumprod(config));
+    this.#logSigmas = logSigmaTable(this.#sigmaTable);
+  }
+
+  start(options: StartOptions): EulerDiscreteRun {
+    const request = checkStartOptions(options, this);
+    const { timesteps, sigmas } = this.#schedule(request);
+    const count = request.kind === 'steps' ? request.numInferenceSteps : timesteps.length;
+    const begin = skipTimesteps(timesteps, count, 1, options);
+    const initNoiseSigma = initialSigma(sigmas, this.config.timestepSpacing);
+    return new EulerDiscreteRun({ begin, sigmas, initNoiseSigma }, timesteps, this.config);
+  }
+
+  #schedule(request: ScheduleRequest): { timesteps: number[]; sigmas: number[] } {
+    const { predictionType, timestepType } = this.config;
+    const continuous = timestepType === 'continuous' && predictionType === 'v_prediction';
+    if (request.kind === 'timesteps') this.#checkTimesteps(request.timesteps, continuous);
+
+    const { timesteps, sigmas } =
+      request.kind === 'sigmas' ? this.#custom(request.sigmas) : this.#spaced(request);
+    const rounded = sigmas.map(Math.fround);
+    if (!continuous) return { timesteps: timesteps.map(Math.fround), sigmas: rounded };
+    // The network is told ¼ ln σ instead of a position among the training timesteps.
+    const told = rounded
+      .slice(0, -1)
+      .map((sigma) => Math.fround(0.25 * Math.fround(Math.log(sigma))));
+    return { timesteps: told, sigmas: rounded };
+  }
+
+  #checkTimesteps(timesteps: readonly number[], continuous: boolean): void {
+    const formula = sigmaFormula(this.config);
+    if (formula === undefined && !continuous) return;
+    const obstacle = formula ?? "timestepType 'continuous'";
+    const hint = `Custom timesteps do not go with ${obstacle}.`;
+    throw expected('numInferenceSteps or sigmas', 'timesteps', timesteps, hint);
+  }
+
+  #custom(sigmas: readonly number[]) {
+    const timesteps = sigmas
+      .slice(0, -1)
+      .map((sigma) => sigmaToT(sigma, this.#logSigmas, { float32: true }));
+    return { timesteps, sigmas: [...sigmas] };
+  }
+
+  #spaced(request: Exclude<ScheduleRequest, { kind: 'sigmas' }>) {
+    const { numTrainTimesteps, stepsOffset, timestepSpacing: spacing } = this.config;
+    const numInferenceSteps =
+      request.kind === 'steps' ? request.numInferenceSteps : request.timesteps.length;
+    const spaced =
+      request.kind === 'steps'
+        ? spacedTimesteps({ spacing, numTrainTimesteps, numInferenceSteps, stepsOffset })
+        : request.timesteps;
+    let timesteps = spaced.map(Math.fround);
+
+    const table = this.#sigmaTable;
+    const logs = this.#logSigmas;
+    const levels =
+      this.config.interpolationType === 'linear'
+        ? timesteps.map((t) => interpolate(t, table))
+        : Array.from(linspaceFloat32(at(logs, -1), at(logs, 0), numInferenceSteps + 1), (log) =>
+            Math.fround(Math.exp(log)),
+          );
+    const ends = { sigmaMax: at(levels, 0), sigmaMin: at(levels, -1) };
+    const formula = formulaSigmas(this.config, ends, numInferenceSteps);
+    if (formula !== undefined) timesteps = formula.map((sigma) => sigmaToT(sigma, logs));
+    const last = this.config.finalSigmasType === 'zero' ? 0 : at(table, 0);
+    return { timesteps, sigmas: [...(formula ?? levels), last] };
+  }
+}
+
+export class EulerDiscreteRun extends SigmaRun {
+  readonly #predictionType: EulerPredictionType;
+
+  constructor(
+    schedule: ConstructorParameters<typeof SigmaRun>[0],
+    timesteps: readonly number[],
+    config: EulerDiscreteConfig,
+  ) {
+    super(schedule, timesteps);
+    this.#predictionType = supportedPrediction(config, PREDICTIONS);
+  }
+
+  override scaleModelInput(sample: Tensor, timestep: number): Tensor {
+    const sigma = this.sigmaAt(this.stepIndex(timestep));
+    return evaluate([[1 / Math.sqrt(sigma ** 2 + 1), sample]], sample.dtype);
+  }
+
+  protected update(
+    modelOutput: Tensor,
+    timestep: number,
+    sample: Tensor,
+    options: StepOptions,
+  ): Tensor {
+    const { sChurn = 0, sTmin = 0, sTmax = Number.POSITIVE_INFINITY, sNoise = 1 } = options;
+    const i = this.stepIndex(timestep);
+    const sigma = this.sigmaAt(i);
+    const churned = sTmin <= sigma && sigma <= sTmax;
+    const gamma = churned ? Math.min(sChurn / (this.sigmaCount - 1), Math.SQRT2 - 1) : 0;
+    const sigmaHat = sigma * (1 + gamma);
+    const noise =
+      gamma > 0 ? drawNoise(modelOutput, modelOutput.dtype, options.generator) : undefined;
+    try {
+      let x: LinearForm<Tensor> = [[1, sample]];
+      if (noise) x = plus(x, [[sNoise * Math.sqrt(sigmaHat ** 2 - sigma ** 2), noise]]);
+      const D = denoised(this.#predictionType, { sigma, sigmaHat }, x, modelOutput);
+      const next = eulerUpdate(x, D, sigmaHat, this.sigmaAt(i + 1));
+      const result = evaluate(next, modelOutput.dtype);
+      this.advance();
+      return result;
+    } finally {
+      noise?.dispose();
+    }
+  }
+}

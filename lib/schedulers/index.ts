@@ -1,0 +1,66 @@
+/** Schedulers by name. A new class needs its file and a line in `SCHEDULERS`. */
+
+import { CheckpointError } from '../errors.js';
+import { configClassName, type SchedulerConfigInput } from './config.js';
+import { DDIMScheduler } from './ddim.js';
+import { DPMSolverMultistepScheduler } from './dpm-solver-multistep.js';
+import { EulerAncestralDiscreteScheduler } from './euler-ancestral-discrete.js';
+import { EulerDiscreteScheduler } from './euler-discrete.js';
+import { PNDMScheduler } from './pndm.js';
+import type { CustomSchedules, Scheduler } from './scheduler.js';
+
+export { DDIMScheduler } from './ddim.js';
+export { DPMSolverMultistepScheduler } from './dpm-solver-multistep.js';
+export { EulerAncestralDiscreteScheduler } from './euler-ancestral-discrete.js';
+export { EulerDiscreteScheduler } from './euler-discrete.js';
+export { PNDMScheduler } from './pndm.js';
+export type {
+  CustomSchedules,
+  Scheduler,
+  SchedulerRun,
+  StartOptions,
+  StepOptions,
+} from './scheduler.js';
+
+/** What a scheduler class offers before there is an instance. */
+export interface SchedulerClass {
+  readonly className: string;
+  readonly customSchedules: CustomSchedules;
+  fromConfig(config: SchedulerConfigInput, overrides?: SchedulerConfigInput): Scheduler;
+}
+
+const SCHEDULERS: readonly SchedulerClass[] = [
+  DDIMScheduler,
+  DPMSolverMultistepScheduler,
+  EulerAncestralDiscreteScheduler,
+  EulerDiscreteScheduler,
+  PNDMScheduler,
+];
+
+/** Names of the scheduler classes, sorted. */
+export const schedulerNames: readonly string[] = SCHEDULERS.map(({ className }) => className);
+
+/** The class of a name, such as `PNDMScheduler`. @throws ERR_CHECKPOINT for an unknown one */
+export function schedulerClass(name: unknown): SchedulerClass {
+  const found = SCHEDULERS.find(({ className }) => className === name);
+  if (found === undefined) {
+    const names = schedulerNames.join(', ');
+    throw new CheckpointError(
+      `The scheduler class ${String(name)} is not supported. Supported are ${names}: ` +
+        'take one of these, made by its fromConfig with the same configuration.',
+    );
+  }
+  return found;
+}
+
+/**
+ * The scheduler that a `scheduler_config.json` describes.
+ *
+ * @throws ERR_CHECKPOINT for an unknown class, ERR_INVALID_ARGUMENT for an impossible field
+ */
+export function schedulerFromConfig(
+  config: SchedulerConfigInput,
+  overrides: SchedulerConfigInput = {},
+): Scheduler {
+  return schedulerClass(configClassName(config)).fromConfig(config, overrides);
+}

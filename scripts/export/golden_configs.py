@@ -1,0 +1,97 @@
+"""Writes test/golden/architecture-configs.json: configs as today's libraries save them.
+
+    python scripts/export/golden_configs.py test/golden/architecture-configs.json
+
+Each is saved by the library's own class after it was built from the few figures below, so that every
+field has the default of today.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextConfig
+
+_DOWN = ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"]
+_UP = ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3
+_KL_F8 = {
+    "block_out_channels": [128, 256, 512, 512],
+    "layers_per_block": 2,
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+}
+
+_MODELS: dict[str, tuple[type, dict[str, Any]]] = {
+    "unet-sd1": (UNet2DConditionModel, {"cross_attention_dim": 768}),
+    "unet-sd1-inpainting": (UNet2DConditionModel, {"cross_attention_dim": 768, "in_channels": 9}),
+    "unet-sd2": (
+        UNet2DConditionModel,
+        {
+            "cross_attention_dim": 1024,
+            "attention_head_dim": [5, 10, 20, 20],
+            "use_linear_projection": True,
+        },
+    ),
+    "unet-lcm": (UNet2DConditionModel, {"cross_attention_dim": 768, "time_cond_proj_dim": 256}),
+    "unet-sdxl": (
+        UNet2DConditionModel,
+        {
+            "block_out_channels": [320, 640, 1280],
+            "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+            "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+            "transformer_layers_per_block": [1, 2, 10],
+            "attention_head_dim": [5, 10, 20],
+            "cross_attention_dim": 2048,
+            "use_linear_projection": True,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": 2816,
+        },
+    ),
+    "autoencoder-kl-f8": (AutoencoderKL, _KL_F8),
+    "autoencoder-kl-f4": (
+        AutoencoderKL,
+        {
+            **_KL_F8,
+            "block_out_channels": [128, 256, 512],
+            "down_block_types": ["DownEncoderBlock2D"] * 3,
+            "up_block_types": ["UpDecoderBlock2D"] * 3,
+        },
+    ),
+}
+
+_CLIP_L = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "projection_dim": 768,
+    "eos_token_id": 2,
+}
+_TEXT_CONFIGS: dict[str, dict[str, Any]] = {"clip-vit-l14-text": _CLIP_L}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("output", type=Path)
+    output: Path = parser.parse_args().output
+    configs: dict[str, dict[str, Any]] = {}
+    for name, (model_class, figures) in _MODELS.items():
+        with torch.device("meta"):
+            model = model_class(**figures)
+        with tempfile.TemporaryDirectory() as folder:
+            model.save_config(folder)
+            config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        configs[name] = {"className": model_class.__name__, "config": config}
+    for name, figures in _TEXT_CONFIGS.items():
+        config = json.loads(CLIPTextConfig(**figures).to_json_string(use_diff=True))
+        configs[name] = {"className": "CLIPTextModel", "config": config}
+    output.write_text(json.dumps(configs, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""The networks that can be exported: how they are built, called and compared."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from errors import unsupported
+
+Inputs = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One function of a network, with tensors in and out."""
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    # Called while tracing, with the functions of forwards.py in place.
+    run: Callable[[nn.Module, Inputs], Any]
+    # Called for the comparison, on the library's unpatched module.
+    eager: Callable[[nn.Module, Inputs], tuple[Tensor, ...]]
+    # Random inputs for a case, which is a dictionary of sizes.
+    make: Callable[[dict[str, int], torch.Generator], Inputs]
+    # The sizes to trace at and those to compare at.
+    example_case: dict[str, int]
+    cases: tuple[dict[str, int], ...]
+    # The input that has the model's dtype and device at run time.
+    reference: str
+    # The parameters that belong to the entry; all of them when empty.
+    prefixes: tuple[str, ...] = ()
+    float_casts: int = 0
+    # Inputs whose dtype is not the model's.
+    dtypes: dict[str, str] = field(default_factory=dict)
+
+    def example(self) -> Inputs:
+        return self.make(self.example_case, torch.Generator().manual_seed(0))
+
+
+@dataclass(frozen=True)
+class Network:
+    build: Callable[[], nn.Module]
+    entries: tuple[Entry, ...]
+
+
+def network(class_name: str, config: dict[str, Any]) -> Network:
+    """The network of a canonical architecture (lib/networks/architecture.ts)."""
+    # The families import what they need, so that a missing library is only missed by its users.
+    if class_name == "UNet2DConditionModel":
+        from networks_unet import unet_2d_condition
+
+        return unet_2d_condition(config)
+    if class_name == "AutoencoderKL":
+        from networks_autoencoder import autoencoder_kl
+
+        return autoencoder_kl(config)
+    if class_name in ("CLIPTextModel", "CLIPTextModelWithProjection"):
+        from networks_clip import clip_text
+
+        return clip_text(class_name, config)
+    raise unsupported(f"The exporter does not support the class {class_name}.")
+
+
+def build_on_meta(create: Callable[[], nn.Module]) -> nn.Module:
+    """Builds a module without memory for its weights."""
+    try:
+        with torch.device("meta"):
+            return create().eval()
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise unsupported(f"The library cannot build this architecture: {error}") from error
+
+
+def require_config(config: dict[str, Any], name: str, allowed: set[Any]) -> None:
+    value = config.get(name)
+    values = value if isinstance(value, list) else [value]
+    for item in values:
+        if item not in allowed:
+            raise unsupported(f"The exporter does not support {name}: {item!r}.")

@@ -1,0 +1,38 @@
+// What several test files need.
+import { cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { Image } from '../lib/index.js';
+import { packageRoot } from '../lib/package-root.js';
+
+/** The embedded checkpoint. */
+export const demoModel = join(packageRoot, 'models', 'demo');
+
+/** A folder of its own for a test, gone at the test's end. */
+export function temporaryFolder(context: { after(clean: () => void): void }): string {
+  const folder = mkdtempSync(join(tmpdir(), 'torchbrush-test-'));
+  context.after(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** A copy of the embedded checkpoint that a test may spoil. */
+export function demoCopy(context: { after(clean: () => void): void }): string {
+  const folder = join(temporaryFolder(context), 'model');
+  cpSync(demoModel, folder, { recursive: true });
+  return folder;
+}
+
+/** A picture with something to see in every part. */
+export function testImage(width = 64, height = 64): Image {
+  const data = new Uint8Array(width * height * 3);
+  for (let y = 0; y < height; y += 1) {
+    for (let x = 0; x < width; x += 1) {
+      const at = (y * width + x) * 3;
+      data[at] = (x * 255) / width;
+      data[at + 1] = (y * 255) / height;
+      data[at + 2] = (x * y) % 256;
+    }
+  }
+  return Image.fromRaw(data, width, height);
+}

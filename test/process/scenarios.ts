@@ -1,0 +1,74 @@
+// Run in child processes by exit.test.ts; the first argument says what to do.
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+
+import { AutoPipelineForImage2Image } from '../../lib/index.js';
+import { demoModel, testImage } from '../helpers.js';
+
+async function draw(onStep?: () => void, numInferenceSteps = 3): Promise<Uint8Array> {
+  using pipe = await AutoPipelineForImage2Image.fromPretrained(demoModel);
+  const { images } = await pipe.generate({
+    prompt: 'a fox',
+    image: testImage(),
+    seed: 1,
+    numInferenceSteps,
+    strength: 1,
+    onStep,
+  });
+  return images[0]?.data ?? new Uint8Array();
+}
+
+const inTheMiddle = (then: () => void) => () => setTimeout(then, 2);
+
+const scenarios: Record<string, () => Promise<void>> = {
+  async exit() {
+    await draw(inTheMiddle(() => process.exit(7)), 500);
+  },
+  async throw() {
+    await draw(
+      inTheMiddle(() => {
+        throw new Error('thrown on purpose');
+      }),
+      500,
+    );
+  },
+  async finish() {
+    await draw();
+    console.log('drawn');
+  },
+  async 'not-awaited'() {
+    void draw().then(() => console.log('drawn later'));
+  },
+  async workers() {
+    const [first, second] = await Promise.all([drawInWorker(), drawInWorker()]);
+    if (first.length > 0 && Buffer.compare(first, second) === 0) console.log('two equal pictures');
+  },
+  async terminate() {
+    const worker = startWorker('forever');
+    await new Promise((resolve) => worker.once('message', resolve));
+    await worker.terminate();
+    await draw();
+    console.log('still drawing after termination');
+  },
+};
+
+function startWorker(work: 'once' | 'forever'): Worker {
+  // Workers inherit no loader hooks before Node 22: each registers tsx itself.
+  const source = `import('tsx/esm/api').then(({ register }) => { register(); return import(${JSON.stringify(import.meta.url)}); })`;
+  return new Worker(source, { eval: true, workerData: work, execArgv: [] });
+}
+
+async function drawInWorker(): Promise<Uint8Array> {
+  const worker = startWorker('once');
+  return new Promise((resolve, reject) => {
+    worker.once('message', resolve);
+    worker.once('error', reject);
+  });
+}
+
+if (isMainThread) {
+  await scenarios[process.argv[2] ?? '']?.();
+} else if (workerData === 'once') {
+  parentPort?.postMessage(await draw());
+} else {
+  await draw(() => parentPort?.postMessage('running'), 1000);
+}
