@@ -39,7 +39,7 @@ export class Autoencoder {
   /** Pixels [B,3,H,W], about −1..1, of scaled latents. */
   async decode(latents: Tensor): Promise<Tensor> {
     using unscaled = linearCombination([1 / this.scalingFactor], [latents]);
-    return this.#perPicture(unscaled, async (part) => {
+    return await this.#perPicture(unscaled, async (part) => {
       const [pixels] = await this.network.run('decode', { latents: part }, ['sample']);
       return pixels as Tensor;
     });

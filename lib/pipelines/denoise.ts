@@ -99,7 +99,7 @@ async function predictNoise(
   guidanceScale: number,
 ): Promise<Tensor> {
   using scaled = options.run.scaleModelInput(latents, timestep);
-  if (!guided) return options.predict(scaled, timestep, false);
+  if (!guided) return await options.predict(scaled, timestep, false);
   using pair = concat([scaled, scaled]);
   using both = await options.predict(pair, timestep, true);
   const batch = latents.shape[0] as number;

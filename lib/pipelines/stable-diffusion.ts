@@ -230,7 +230,7 @@ export async function generate(
   using pixels = await vae.decode(denoised);
   request.signal?.throwIfAborted();
   using picture = toUnitRange(pixels);
-  return request.outputType === 'tensor' ? picture.alias() : toImages(picture);
+  return request.outputType === 'tensor' ? picture.alias() : await toImages(picture);
 }
 
 async function decodeToImages(
@@ -239,7 +239,7 @@ async function decodeToImages(
 ): Promise<Image[]> {
   using pixels = await components.vae.decode(latents);
   using picture = toUnitRange(pixels);
-  return toImages(picture);
+  return await toImages(picture);
 }
 
 /** −1..1 → 0..1, clamped. */
@@ -250,5 +250,6 @@ function toUnitRange(pixels: Tensor): Tensor {
 }
 
 async function toImages(picture: Tensor): Promise<Image[]> {
-  return postprocessToImages(await picture.toFloat32Array(), picture.shape);
+  const { shape } = picture;
+  return postprocessToImages(await picture.toFloat32Array(), shape);
 }
