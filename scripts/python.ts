@@ -94,7 +94,15 @@ async function install(
   log: (line: string) => void,
 ): Promise<void> {
   const torch = text.split(/\r?\n/).find((line) => /^torch\s*==/.test(line));
-  const pip = ['-m', 'pip', 'install', '--disable-pip-version-check', '--progress-bar', 'off', '-q'];
+  const pip = [
+    '-m',
+    'pip',
+    'install',
+    '--disable-pip-version-check',
+    '--progress-bar',
+    'off',
+    '-q',
+  ];
   if (torch !== undefined) {
     log(`Installing ${torch} with pip (a large download, once)`);
     await stream(python, [...pip, torch.trim()], log);

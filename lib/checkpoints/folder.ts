@@ -1,5 +1,5 @@
 // A checkpoint folder in diffusers' layout: model_index.json and one subfolder per component.
-import { existsSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
 import { CheckpointError, expected } from '../errors.js';
@@ -18,7 +18,7 @@ export interface CheckpointFolder {
 export async function openCheckpointFolder(path: string): Promise<CheckpointFolder> {
   if (typeof path !== 'string' || path === '') throw expected('a folder', 'checkpoint', path);
   const folder = resolve(path);
-  if (!existsSync(folder) || !statSync(folder).isDirectory()) {
+  if (!isFolder(folder)) {
     throw new CheckpointError(
       `There is no checkpoint folder ${folder}. Expected a folder with a model_index.json, as diffusers' save_pretrained writes it.`,
     );
@@ -59,10 +59,19 @@ export function requireComponent(
       `The ${name} of ${checkpoint.folder} is a ${component.className}; expected ${classNames.join(' or ')}.`,
     );
   }
-  if (!existsSync(component.folder)) {
+  if (!isFolder(component.folder)) {
     throw new CheckpointError(
-      `The model_index.json of ${checkpoint.folder} names ${name}, but the folder ${component.folder} is missing.`,
+      `The model_index.json of ${checkpoint.folder} names ${name}, but the folder ${component.folder} is missing. Is the download complete?`,
     );
   }
   return component;
+}
+
+function isFolder(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    // Missing, a link to itself, a part of the path that is a file, or forbidden.
+    return false;
+  }
 }

@@ -24,11 +24,28 @@ export async function readJsonObject(path: string): Promise<JsonObject> {
 
 async function readSmallFile(path: string): Promise<string> {
   try {
+    await requireFile(path);
     const { size } = await stat(path);
-    if (size > largestFile) throw new CheckpointError(`${path} is too large for a configuration file.`);
+    if (size > largestFile) {
+      throw new CheckpointError(`${path} is too large for a configuration file (${size} bytes).`);
+    }
     return await readFile(path, 'utf8');
   } catch (cause) {
     if (cause instanceof CheckpointError) throw cause;
-    throw new CheckpointError(`${path} is missing or cannot be read.`, { cause });
+    throw new CheckpointError(`${path} cannot be read: ${(cause as Error).message}.`, { cause });
   }
+}
+
+/**
+ * Before anything is opened: a pipe or a device has no end that could be waited for.
+ *
+ * @throws CheckpointError
+ */
+export async function requireFile(path: string): Promise<void> {
+  const status = await stat(path).catch((cause: NodeJS.ErrnoException) => {
+    const isMissing = cause.code === 'ENOENT' || cause.code === 'ENOTDIR';
+    const problem = isMissing ? 'is missing' : `cannot be read: ${cause.message}`;
+    throw new CheckpointError(`${path} ${problem}. Is the download complete?`, { cause });
+  });
+  if (!status.isFile()) throw new CheckpointError(`${path} is no file.`);
 }

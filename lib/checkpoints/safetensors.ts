@@ -4,6 +4,7 @@ import { open } from 'node:fs/promises';
 
 import { CheckpointError } from '../errors.js';
 import type { DType } from '../tensor.js';
+import { requireFile } from './json.js';
 
 /** One tensor of a weight file. */
 export interface StoredTensor {
@@ -33,28 +34,65 @@ const largestHeader = 100 * 1024 * 1024;
 export async function readSafetensorsHeader(file: string): Promise<Map<string, StoredTensor>> {
   const { header, size, dataStart } = await readHeader(file);
   const tensors = new Map<string, StoredTensor>();
+  const places: Place[] = [];
   for (const [name, entry] of Object.entries(header)) {
     if (name === '__metadata__') continue;
-    tensors.set(name, checkEntry(file, name, entry, dataStart, size));
+    const { tensor, end } = checkEntry(file, name, entry, dataStart, size);
+    tensors.set(name, tensor);
+    places.push({ name, begin: tensor.offset, end });
   }
   if (tensors.size === 0) throw new CheckpointError(`${file} holds no tensors.`);
+  checkPlaces(file, places, dataStart, size);
   return tensors;
 }
 
+/** Bytes from the start of the file; `end` is the first one behind the tensor. */
+interface Place {
+  name: string;
+  begin: number;
+  end: number;
+}
+
+/** The format's rule that tensors lie side by side and fill the file: a slip in an offset shows. */
+function checkPlaces(file: string, places: Place[], dataStart: number, fileSize: number): void {
+  places.sort((a, b) => a.begin - b.begin || a.end - b.end);
+  let filled = dataStart;
+  let last = '';
+  for (const { name, begin, end } of places) {
+    if (begin < filled) {
+      throw new CheckpointError(
+        `Tensors ${JSON.stringify(last)} and ${JSON.stringify(name)} of ${file} overlap: the file is damaged, copy it again.`,
+      );
+    }
+    if (begin > filled) throw unclaimed(file, begin - filled, filled);
+    filled = end;
+    last = name;
+  }
+  if (filled < fileSize) throw unclaimed(file, fileSize - filled, filled);
+}
+
+function unclaimed(file: string, bytes: number, from: number): CheckpointError {
+  return new CheckpointError(
+    `${file} has ${bytes} bytes from byte ${from} on that no tensor claims: it is damaged, copy it again.`,
+  );
+}
+
 async function readHeader(file: string) {
-  const handle = await open(file, 'r').catch((cause: unknown) => {
-    throw new CheckpointError(`${file} cannot be opened.`, { cause });
-  });
+  await requireFile(file);
+  const unreadable = (cause: unknown) => {
+    throw new CheckpointError(`${file} cannot be read: ${(cause as Error).message}.`, { cause });
+  };
+  const handle = await open(file, 'r').catch(unreadable);
   try {
     const { size } = await handle.stat();
     const prefix = Buffer.alloc(8);
-    await handle.read(prefix, 0, 8, 0);
+    await handle.read(prefix, 0, 8, 0).catch(unreadable);
     const length = Number(prefix.readBigUInt64LE());
     if (size < 8 || length > Math.min(largestHeader, size - 8)) {
-      throw new CheckpointError(`${file} is no safetensors file, or it is truncated (${size} bytes).`);
+      throw new CheckpointError(`${file} is no safetensors file, or it is truncated (${size} bytes): copy it again.`);
     }
     const bytes = Buffer.alloc(length);
-    await handle.read(bytes, 0, length, 8);
+    await handle.read(bytes, 0, length, 8).catch(unreadable);
     return { header: parseHeader(file, bytes), size, dataStart: 8 + length };
   } finally {
     await handle.close();
@@ -79,13 +117,13 @@ function checkEntry(
   entry: unknown,
   dataStart: number,
   fileSize: number,
-): StoredTensor {
+): { tensor: StoredTensor; end: number } {
   const bad = (reason: string): CheckpointError =>
     new CheckpointError(`Tensor ${JSON.stringify(name)} of ${file} ${reason}.`);
   if (typeof entry !== 'object' || entry === null) throw bad('is described by no object');
   const { dtype, shape, data_offsets: offsets } = entry as Record<string, unknown>;
   const known = typeof dtype === 'string' && Object.hasOwn(dtypes, dtype) ? dtypes[dtype] : undefined;
-  if (known === undefined) throw bad(`has dtype ${String(dtype)}, which torchbrush does not read`);
+  if (known === undefined) throw bad(`has dtype ${JSON.stringify(dtype)}, which torchbrush does not read`);
   if (!isSizes(shape)) throw bad('has no proper shape');
   if (!isSizes(offsets) || offsets.length !== 2) throw bad('has no proper data_offsets');
   const [begin = 0, end = 0] = offsets;
@@ -98,7 +136,8 @@ function checkEntry(
       `ends at byte ${dataStart + end}, but the file has ${fileSize}: it is truncated, copy it again`,
     );
   }
-  return { file, offset: dataStart + begin, dtype: known.dtype, shape };
+  const tensor = { file, offset: dataStart + begin, dtype: known.dtype, shape };
+  return { tensor, end: dataStart + end };
 }
 
 function isSizes(value: unknown): value is number[] {

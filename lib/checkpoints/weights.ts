@@ -36,7 +36,9 @@ export async function readWeights(
     for (const [name, tensor] of await readSafetensorsHeader(file)) {
       const modern = modernName(className, name);
       if (tensors.has(modern)) {
-        throw new CheckpointError(`Tensor ${modern} occurs twice in the weights of ${folder}.`);
+        throw new CheckpointError(
+          `Tensor ${modern} occurs twice in the weights of ${folder}, the second time as ${name} in ${basename(file)}.`,
+        );
       }
       tensors.set(modern, tensor);
     }
@@ -86,15 +88,16 @@ async function noWeights(
   const variants = names
     .map((name) => new RegExp(`^${stem}\\.([^.]+)\\.safetensors$`).exec(name)?.[1])
     .filter((name) => name !== undefined);
-  if (variant === undefined && variants.length > 0) {
+  if (variants.length > 0) {
     const list = variants.map((name) => `variant: '${name}'`).join(' or ');
-    return new CheckpointError(`${folder} has no ${stem}.safetensors; load it with ${list}.`);
+    const other = variant === undefined ? '' : ` nor one of the variant '${variant}'`;
+    return new CheckpointError(`${folder} has no ${stem}.safetensors${other}; load it with ${list}.`);
   }
   const bin = names.find((name) => name.endsWith('.bin'));
   if (bin !== undefined) {
     return new CheckpointError(
-      `${folder} has its weights in ${bin} only, which torchbrush does not read. Convert it in Python: from diffusers import DiffusionPipeline; DiffusionPipeline.from_pretrained('FOLDER').save_pretrained('FOLDER', safe_serialization=True)`,
+      `${folder} has its weights in ${bin} only, which torchbrush does not read. Convert the checkpoint in Python: from diffusers import DiffusionPipeline; DiffusionPipeline.from_pretrained('FOLDER').save_pretrained('NEW_FOLDER', safe_serialization=True)`,
     );
   }
-  return new CheckpointError(`${folder} has no weights: ${stem}.safetensors is missing.`);
+  return new CheckpointError(`${folder} has no weights: ${stem}.safetensors is missing. Is the download complete?`);
 }

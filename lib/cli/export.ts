@@ -7,7 +7,8 @@ import type { Command } from 'commander';
 import { openCheckpointFolder } from '../checkpoints/folder.js';
 import { readJsonObject } from '../checkpoints/json.js';
 import { CheckpointError } from '../errors.js';
-import { architectureClasses, canonicalArchitecture } from '../networks/architecture.js';
+import { architectureClasses } from '../networks/architecture.js';
+import { readComponentConfig } from '../networks/component-config.js';
 import { type ExportRequest, exportPrograms } from '../networks/export.js';
 import { findProgramRecords, programCacheFolder } from '../networks/programs.js';
 import { signal } from './interrupt.js';
@@ -71,5 +72,6 @@ async function requestOf(
   const [architecture] = Array.isArray(config.architectures) ? (config.architectures as unknown[]) : [];
   const named = className ?? config._class_name ?? architecture;
   if (typeof named !== 'string') throw new CheckpointError(`${path} names no class.`);
-  return { name, ...canonicalArchitecture(named, config) };
+  const { architecture } = await readComponentConfig(folder, named);
+  return { name, ...architecture };
 }

@@ -2,15 +2,15 @@
 // Touches no libtorch.
 import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename } from 'node:path';
 
 import type { Command } from 'commander';
 
 import { openCheckpointFolder } from '../checkpoints/folder.js';
-import { readJsonObject } from '../checkpoints/json.js';
 import { readWeights } from '../checkpoints/weights.js';
 import { CheckpointError } from '../errors.js';
-import { architectureClasses, canonicalArchitecture } from '../networks/architecture.js';
+import { architectureClasses } from '../networks/architecture.js';
+import { readComponentConfig } from '../networks/component-config.js';
 import { bundledProgramFolder, findProgramRecords } from '../networks/programs.js';
 
 export interface ComponentReport {
@@ -52,8 +52,8 @@ async function inspectComponent(
   if (!existsSync(folder)) return { ...report, problem: `the folder ${name}/ is missing` };
   if (!architectureClasses.includes(className)) return report;
   try {
-    const config = await readJsonObject(join(folder, 'config.json'));
-    const { key } = canonicalArchitecture(className, config);
+    const { architecture } = await readComponentConfig(folder, className);
+    const { key } = architecture;
     report.architecture = key;
     const found = await findProgramRecords(key);
     report.program =

@@ -46,7 +46,9 @@ export async function decode(
     return toRgb(raw, options.background, naiveCmyk);
   } catch (error) {
     if (error instanceof ImageError) throw error;
-    throw new ImageError(`Cannot read ${name}: ${problem(error as Error)}`, { cause: error });
+    const message = oneLine(error as Error);
+    const why = isSharp(source) ? `${message}.` : problem(message);
+    throw new ImageError(`Cannot read ${name}: ${why}`, { cause: error });
   }
 }
 
@@ -68,11 +70,15 @@ function checkSize({ width, height }: Metadata, name: string, limit: number): vo
   );
 }
 
-function problem(error: Error): string {
-  const message = error.message.trim().replaceAll(/\s*\n\s*/g, '; ');
+function problem(message: string): string {
   return /unsupported image format|is empty/i.test(message)
-    ? `it is not an image of a kind that can be read (JPEG, PNG, WebP, GIF, AVIF, TIFF, SVG).`
+    ? 'it is not an image of a kind that can be read (JPEG, PNG, WebP, GIF, AVIF, TIFF, SVG).'
     : `it is damaged or cut off (${message}).`;
+}
+
+/** libvips repeats a complaint on a line of its own each time. */
+function oneLine({ message }: Error): string {
+  return [...new Set(message.split('\n').map((line) => line.trim()))].filter(Boolean).join('; ');
 }
 
 /** Grey and colour, with and without transparency, or CMYK, to RGB. */

@@ -38,10 +38,13 @@ export function makeImageGrid(
   const rowCount = checkCount(rows, 'rows');
   const columns = checkCount(cols, 'cols');
   checkImages(images, rowCount, columns);
-  const cells =
-    resize === undefined ? images : images.map((image) => image.resize(resize, resize));
+  const cells = resize === undefined ? images : images.map((image) => image.resize(resize, resize));
   const { width, height } = cells[0] as Image;
-  const grid = { data: new Uint8Array(rowCount * columns * width * height * 3), width: columns * width, height: rowCount * height };
+  const grid = {
+    data: new Uint8Array(rowCount * columns * width * height * 3),
+    width: columns * width,
+    height: rowCount * height,
+  };
   for (const [i, image] of cells.entries()) {
     paste(grid, image, (i % columns) * width, Math.floor(i / columns) * height);
   }

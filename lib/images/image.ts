@@ -1,8 +1,8 @@
 import sharp, { type Sharp } from 'sharp';
 import { expected } from '../errors.js';
-import { type ImageFormat, encodeImage, saveImage, type SaveOptions } from './encode.js';
+import { encodeImage, type ImageFormat, type SaveOptions, saveImage } from './encode.js';
 import { reduce } from './reduce.js';
-import { type Pixels, resample, type ResizeFilter, resizeFilters } from './resample.js';
+import { type Pixels, type ResizeFilter, resample, resizeFilters } from './resample.js';
 
 /** The largest picture that `resize` makes and `loadImage` takes unless told otherwise; sharp's. */
 export const defaultPixelLimit = 0x3fff * 0x3fff;

@@ -56,7 +56,9 @@ function hamming(value: number): number {
   const x = Math.abs(value);
   if (x >= 1) return 0;
   const radians = x * Math.PI;
-  return (Math.sin(radians) / radians) * (Math.fround(0.54) + Math.fround(0.46) * Math.cos(radians));
+  return (
+    (Math.sin(radians) / radians) * (Math.fround(0.54) + Math.fround(0.46) * Math.cos(radians))
+  );
 }
 
 function bicubic(value: number): number {
@@ -146,7 +148,11 @@ export function resample(
 
 // The indices below are in range by construction; `as number` only tells the compiler.
 
-function resampleRows({ data, width: oldWidth, height }: Pixels, width: number, taps: Taps): Pixels {
+function resampleRows(
+  { data, width: oldWidth, height }: Pixels,
+  width: number,
+  taps: Taps,
+): Pixels {
   const { first, count, weights, stride } = taps;
   const output = new Uint8Array(width * height * 3);
   let out = 0;
@@ -194,10 +200,15 @@ function resampleColumns({ data, width }: Pixels, height: number, taps: Taps): P
 
 function toByte(sum: number): number {
   const value = sum >> fractionBits;
-  return value < 0 ? 0 : value > 255 ? 255 : value;
+  return Math.max(0, Math.min(value, 255));
 }
 
-function nearest({ data, width: oldWidth, height: oldHeight }: Pixels, width: number, height: number, box: Box): Pixels {
+function nearest(
+  { data, width: oldWidth, height: oldHeight }: Pixels,
+  width: number,
+  height: number,
+  box: Box,
+): Pixels {
   const columns = nearestPositions(width, oldWidth, box.left, box.right);
   const rows = nearestPositions(height, oldHeight, box.top, box.bottom);
   const output = new Uint8Array(width * height * 3);

@@ -99,7 +99,7 @@ async function readDataUrl(address: string, options: ReadOptions): Promise<Sourc
 
 async function readAddress(address: string, options: ReadOptions): Promise<SourceBytes> {
   const { limitInputBytes, timeout, signal } = options;
-  const name = nameOfAddress(address);
+  const { url, name, headers } = parseAddress(address);
   const controller = new AbortController();
   const abort = () => controller.abort(signal?.reason);
   signal?.addEventListener('abort', abort, { once: true });
@@ -112,7 +112,7 @@ async function readAddress(address: string, options: ReadOptions): Promise<Sourc
     Math.min(timeout, 2 ** 31 - 1),
   );
   try {
-    const response = await fetch(address, { signal: controller.signal, redirect: 'follow' });
+    const response = await fetch(url, { headers, signal: controller.signal });
     if (!response.ok) {
       const status = `${response.status} ${response.statusText}`.trim();
       throw new ImageError(`Cannot read ${name}: the server answered ${status}.`);
@@ -160,13 +160,30 @@ function deepest(error: unknown): string {
   return current.message || String((current as NodeJS.ErrnoException).code ?? current.name);
 }
 
-/** Without user name and query, which may hold secrets that belong in no log. */
-function nameOfAddress(address: string): string {
+/**
+ * fetch takes no user name in an address, so it moves into a header. The name for messages has
+ * neither that nor the query: both may hold secrets that belong in no log.
+ */
+function parseAddress(address: string): {
+  url: URL;
+  name: string;
+  headers: Record<string, string>;
+} {
   try {
-    const { origin, pathname } = new URL(address);
-    return shorten(origin + pathname);
-  } catch {
-    return shorten(address);
+    const url = new URL(address);
+    const headers: Record<string, string> = {};
+    if (url.username !== '' || url.password !== '') {
+      const login = `${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`;
+      headers.authorization = `Basic ${Buffer.from(login).toString('base64')}`;
+      url.username = '';
+      url.password = '';
+    }
+    return { url, name: shorten(url.origin + url.pathname), headers };
+  } catch (error) {
+    const [shown] = address.replace(/\/\/[^/]*@/, '//').split('?');
+    throw new ImageError(`Cannot read ${shorten(shown ?? '')}: it is not a well-formed address.`, {
+      cause: error,
+    });
   }
 }
 

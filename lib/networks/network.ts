@@ -1,14 +1,12 @@
 // A loaded network: its programs, filled with a checkpoint's weights, on one device in one dtype.
-import { join } from 'node:path';
-
-import { type JsonObject, readJsonObject } from '../checkpoints/json.js';
+import type { JsonObject } from '../checkpoints/json.js';
 import { isHarmless } from '../checkpoints/layouts.js';
 import type { StoredTensor } from '../checkpoints/safetensors.js';
 import { readWeights } from '../checkpoints/weights.js';
 import { CheckpointError, DisposedError, TorchbrushError } from '../errors.js';
 import { callAsync, type NativeNetwork, type Placement } from '../native.js';
 import { type DType, Tensor } from '../tensor.js';
-import { canonicalArchitecture } from './architecture.js';
+import { readComponentConfig } from './component-config.js';
 import { type LoadedProgram, loadPrograms } from './programs.js';
 
 export interface LoadNetworkOptions {
@@ -55,8 +53,7 @@ export class Network {
    * @throws CheckpointError, ProgramNotFoundError
    */
   static async load(folder: string, className: string, options: LoadNetworkOptions): Promise<Network> {
-    const config = await readJsonObject(join(folder, 'config.json'));
-    const architecture = canonicalArchitecture(className, config);
+    const { config, architecture } = await readComponentConfig(folder, className);
     const programs = await loadPrograms(architecture, folder);
     const weights = await readWeights(folder, className, options.variant);
     if (!weights.isVariant && options.variant !== undefined) {
@@ -141,6 +138,7 @@ function place(
   const unused = new Set(tensors.keys());
   const missing: string[] = [];
   const misshapen: string[] = [];
+  const whole: string[] = [];
   const placements = new Map<string, Placement[]>();
   for (const [entry, { native }] of programs) {
     const filled: Placement[] = [];
@@ -150,7 +148,8 @@ function place(
       if (tensor === undefined) missing.push(name);
       else if (!fits(tensor.shape, shape)) {
         misshapen.push(`${name} is [${tensor.shape.join(', ')}], expected [${shape.join(', ')}]`);
-      } else filled.push({ parameter: name, ...tensor, shape });
+      } else if (!/float/.test(tensor.dtype)) whole.push(`${name} is ${tensor.dtype}`);
+      else filled.push({ parameter: name, ...tensor, shape });
     }
     placements.set(entry, filled);
   }
@@ -158,6 +157,7 @@ function place(
   const faults = [
     list('missing', missing),
     list('with another shape', misshapen),
+    list('that are no floating-point numbers', whole),
     list('that the architecture has no place for', surplus),
   ].filter((line) => line !== '');
   if (faults.length > 0) {

@@ -52,7 +52,7 @@ export async function findProgramRecords(
     if (!existsSync(manifest)) continue;
     const { programs } = await readJsonObject(manifest);
     const records = (Array.isArray(programs) ? (programs as ProgramRecord[]) : []).filter(
-      (record) => record.key === key,
+      (record) => record?.key === key,
     );
     if (records.length > 0) return { folder, records };
   }
@@ -99,14 +99,21 @@ function loadProgram(file: string, record: ProgramRecord): Promise<NativeProgram
 }
 
 async function readProgram(file: string, record: ProgramRecord): Promise<NativeProgram> {
-  const stored = await readFile(file);
-  const bytes = file.endsWith('.br') ? await decompress(stored) : stored;
+  const bytes = await readFile(file)
+    .then((stored) => (file.endsWith('.br') ? decompress(stored) : stored))
+    .catch((cause: unknown) => {
+      throw damaged(file, 'is missing or cannot be unpacked', cause);
+    });
   // Loading a program runs it in parts: only what the manifest vouches for is loaded.
   if (createHash('sha256').update(bytes).digest('hex') !== record.sha256) {
-    throw new TorchbrushError(
-      `The program ${file} is not the one its manifest describes. Reinstall torchbrush, or export it again.`,
-      { code: 'ERR_PROGRAM' },
-    );
+    throw damaged(file, 'is not the one its manifest describes');
   }
   return callAsync((core) => core.loadProgram(bytes));
+}
+
+function damaged(file: string, problem: string, cause?: unknown): TorchbrushError {
+  return new TorchbrushError(
+    `The program ${file} ${problem}. Reinstall torchbrush, or export it again with "npx torchbrush export --force".`,
+    { code: 'ERR_PROGRAM', cause },
+  );
 }

@@ -90,7 +90,8 @@ export class ClipTokenizer {
         ids.push(piece);
         continue;
       }
-      for (const word of splitWords(piece)) for (const id of this.#encoder.encodeWord(word)) ids.push(id);
+      for (const word of splitWords(piece))
+        for (const id of this.#encoder.encodeWord(word)) ids.push(id);
     }
     return ids;
   }

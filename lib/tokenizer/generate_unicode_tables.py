@@ -111,9 +111,13 @@ def encode_lowercase() -> tuple[str, dict[int, str]]:
     return " ".join(map(base36, numbers)), special
 
 
-def literal(text: str) -> str:
+def constant(name: str, text: str) -> str:
+    """As the formatter writes it: on one line where that is short enough."""
+    whole = f"export const {name} = '{text}';"
+    if len(whole) <= 100:
+        return whole
     lines = [text[i : i + 92] for i in range(0, len(text), 92)]
-    return " +\n".join(f"  '{line}'" for line in lines)
+    return f"export const {name} =\n" + " +\n".join(f"  '{line}'" for line in lines) + ";"
 
 
 def main() -> None:
@@ -145,7 +149,7 @@ def main() -> None:
     )
     for name, (comment, value) in constants.items():
         comment = comment.replace("\\\\", "\\")
-        text += f"\n/** {comment} */\nexport const {name} =\n{literal(value)};\n"
+        text += f"\n/** {comment} */\n{constant(name, value)}\n"
     Path(__file__).with_name("unicode-tables.ts").write_text(text, encoding="utf-8")
 
 

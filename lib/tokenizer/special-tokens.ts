@@ -96,8 +96,7 @@ function tokensToAdd(
 /** Model-specific names such as `image_token`. */
 function otherKeys(special: JsonObject): string[] {
   return Object.keys(special).filter(
-    (key) =>
-      key.endsWith('_token') && !namedKeys.includes(key) && isTokenValue(special[key]),
+    (key) => key.endsWith('_token') && !namedKeys.includes(key) && isTokenValue(special[key]),
   );
 }
 

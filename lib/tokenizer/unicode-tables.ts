@@ -50,8 +50,7 @@ export const numbers =
   ' a dy a 6v a jw 9 3k a lz 1n 1 3 1 4 24 19 1 f qq d 25f a';
 
 /** Code points that \s matches. */
-export const spaces =
-  '9 5 i 1 2s 1 q 1 4bj 1 1vj b t 2 5 1 1b 1 334 1';
+export const spaces = '9 5 i 1 2s 1 q 1 4bj 1 1vj b t 2 5 1 1b 1 334 1';
 
 /** First code points of canonical compositions. */
 export const starters =

@@ -25,8 +25,9 @@ if (unknown.length > 0) {
 const wanted = requests.filter(({ name }) => named.length === 0 || named.includes(name));
 const log = (line: string) => console.log(line);
 const python = await ensurePython({ log });
-await mkdir(folder, { recursive: true });
-const temporary = await mkdtemp(join(folder, '.export-'));
+const cache = join(packageRoot, '.cache');
+await Promise.all([folder, cache].map((path) => mkdir(path, { recursive: true })));
+const temporary = await mkdtemp(join(cache, 'export-'));
 try {
   const made = await runExporter({ requests: wanted, folder: temporary, python, onLine: log });
   const before = await previousPrograms();

@@ -1,4 +1,4 @@
-"""Runs a program beside the library's own module, at other sizes and dtypes than it was traced at."""
+"""Runs a program beside the library's own module, at other sizes and dtypes than when tracing."""
 
 import gc
 import math
@@ -49,11 +49,13 @@ def compare(network: Network, programs: dict[str, bytes]) -> dict[str, list[dict
         model = model.to(dtype)
         for entry in network.entries:
             script = load(programs[entry.name])
-            fill(script, dict(model.named_parameters()))
+            fill(script, network.parameters(model))
             # The largest case is enough for the narrow dtypes: sizes were checked in float32.
             cases = entry.cases if dtype == torch.float32 else entry.cases[1:2]
             for case in cases:
-                results[entry.name].append(_compare_case(entry, model, script, case, dtype).to_json())
+                results[entry.name].append(
+                    _compare_case(entry, model, script, case, dtype).to_json()
+                )
             del script
             gc.collect()
     return results
@@ -83,12 +85,11 @@ def _judge(
     if len(expected) != len(actual) or len(actual) != len(entry.outputs):
         raise comparison_failure(f"{entry.name} has {len(actual)} outputs, not {len(expected)}.")
     largest, equal = 0.0, True
-    for name, wanted, got in zip(entry.outputs, expected, actual):
+    for name, wanted, got in zip(entry.outputs, expected, actual, strict=True):
         where = f"{name} of {entry.name} at {case} in {dtype}"
         if wanted.shape != got.shape or wanted.dtype != got.dtype:
-            raise comparison_failure(
-                f"{where} is {got.dtype} {tuple(got.shape)}, not {wanted.dtype} {tuple(wanted.shape)}."
-            )
+            found, needed = f"{got.dtype} {[*got.shape]}", f"{wanted.dtype} {[*wanted.shape]}"
+            raise comparison_failure(f"{where} is {found}, not {needed}.")
         if not bool(wanted.isfinite().all()):
             raise comparison_failure(f"{where}: the library's own result is not finite.")
         difference = (wanted.double() - got.double()).abs().max().item()

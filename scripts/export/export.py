@@ -4,7 +4,7 @@
 
 The request is {"programs": [{"name", "className", "config", "key"}]} with canonical configs
 (lib/networks/architecture.ts). DIR receives NAME.pt or NAME.ENTRY.pt and a manifest.json. The same
-request gives the same bytes. On failure the last line on standard error is JSON: {"kind", "message"}.
+request gives the same bytes. On failure the last line on standard error is {"kind", "message"}.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import json
 import sys
 import traceback
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ REQUIRED = ("torch", "diffusers", "transformers")
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--request", type=Path, required=True, help="JSON file with the architectures")
+    parser.add_argument(
+        "--request", type=Path, required=True, help="JSON file with the architectures"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the programs")
     parser.add_argument("--no-compare", action="store_true", help="skip the comparison with eager")
     arguments = parser.parse_args()
     try:
         _check_environment()
-        _silence_libraries()
         _export(arguments.request, arguments.out, not arguments.no_compare)
     except Exception as error:
         kind = getattr(error, "kind", None)
@@ -50,11 +52,9 @@ def _check_environment() -> None:
 
 def _silence_libraries() -> None:
     """Advice for people who load and train models; failures still raise."""
-    import diffusers
-    import transformers
-
-    diffusers.logging.set_verbosity_error()
-    transformers.logging.set_verbosity_error()
+    for name in ("diffusers", "transformers"):
+        if name in sys.modules:
+            sys.modules[name].logging.set_verbosity_error()
 
 
 def _export(request: Path, out: Path, with_comparison: bool) -> None:
@@ -68,40 +68,37 @@ def _export(request: Path, out: Path, with_comparison: bool) -> None:
     (out / "manifest.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _export_network(program: dict[str, Any], out: Path, with_comparison: bool) -> list[dict[str, Any]]:
-    import diffusers
-    import torch
-    import transformers
-
-    from compare import compare
+def _export_network(
+    program: dict[str, Any], out: Path, with_comparison: bool
+) -> list[dict[str, Any]]:
+    name = program["name"]
     from networks import network
+
+    # Refuses what it does not know, before the slow imports where it can.
+    described = network(program["className"], program["config"])
+    _silence_libraries()
+    from compare import compare
     from tracing import strip, trace
 
-    name = program["name"]
-    described = network(program["className"], program["config"])
     _say(f"{name}: building {program['className']}")
     model = described.build()
     strip(model)
     traced = {}
     for entry in described.entries:
         _say(f"{name}: tracing {entry.name}")
-        traced[entry.name] = trace(model, entry, f"{program['key']}_{entry.name}")
+        traced[entry.name] = trace(described, model, entry, f"{program['key']}_{entry.name}")
         _say(f"{name}: {entry.name} has {json.dumps(traced[entry.name].operators)}")
     compared: dict[str, list[dict[str, Any]]] = {}
     if with_comparison:
         _say(f"{name}: comparing with eager")
         compared = compare(described, {key: value.data for key, value in traced.items()})
-    versions = {
-        module.__name__: module.__version__.split("+")[0]
-        for module in (torch, diffusers, transformers)
-    }
 
     results = []
     for entry in described.entries:
-        result = traced[entry.name]
+        made = traced[entry.name]
         file = f"{name}.pt" if len(described.entries) == 1 else f"{name}.{entry.name}.pt"
-        (out / file).write_bytes(result.data)
-        _say(f"{name}: wrote {file}, {len(result.data)} bytes")
+        (out / file).write_bytes(made.data)
+        _say(f"{name}: wrote {file}, {len(made.data)} bytes")
         results.append(
             {
                 "name": name,
@@ -110,13 +107,13 @@ def _export_network(program: dict[str, Any], out: Path, with_comparison: bool) -
                 "config": program["config"],
                 "entry": entry.name,
                 "file": file,
-                "sha256": sha256(result.data).hexdigest(),
-                "bytes": len(result.data),
+                "sha256": sha256(made.data).hexdigest(),
+                "bytes": len(made.data),
                 "inputs": list(entry.inputs),
                 "inputDtypes": entry.dtypes,
                 "outputs": list(entry.outputs),
-                "exporter": versions,
-                "lint": result.lint,
+                "exporter": {package: version(package).split("+")[0] for package in REQUIRED},
+                "lint": made.lint,
                 "compared": compared.get(entry.name, []),
             }
         )

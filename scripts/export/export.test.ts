@@ -183,7 +183,6 @@ test('what the exporter does not support is said before anything is traced', asy
   for (const [unsupported, message] of [
     [unet('gated', { attention_type: 'gated' }), /attention_type: 'gated'/],
     [unet('heads', { num_attention_heads: 4 }), /number of attention heads/],
-    [unet('fourier', { time_embedding_type: 'fourier' }), /time_embedding_type: 'fourier'/],
     [{ ...text('text'), className: 'T5EncoderModel' }, /T5EncoderModel/],
   ] as const) {
     await assert.rejects(exportPrograms({ requests: [unsupported], outDir: folder, python }), {

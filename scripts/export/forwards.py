@@ -211,7 +211,9 @@ def traced_forwards(model: nn.Module, reference: Tensor) -> Iterator[None]:
                 stack.enter_context(patch.object(owner, name, function))
             # Without scopes the trace is one flat graph instead of one method per module.
             stack.enter_context(
-                patch.object(nn.Module, "_slow_forward", lambda self, *a, **k: self.forward(*a, **k))
+                patch.object(
+                    nn.Module, "_slow_forward", lambda self, *a, **k: self.forward(*a, **k)
+                )
             )
             stack.enter_context(no_device_or_dtype(reference))
             yield

@@ -2,7 +2,7 @@
 
     python scripts/export/golden_configs.py test/golden/architecture-configs.json
 
-Each is saved by the library's own class after it was built from the few figures below, so that every
+Each is saved by the library's own class, built from the few figures below, so that every
 field has the default of today.
 """
 

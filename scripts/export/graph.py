@@ -50,20 +50,28 @@ def clean(graph: torch._C.Graph) -> None:
     torch._C._jit_pass_lint(graph)
 
 
-def lint(graph: torch._C.Graph, float_casts: int) -> dict[str, int]:
+def lint(graph: torch._C.Graph, parameters: int, float_casts: int) -> dict[str, int]:
     """Counts what may bind a program to a machine; raises where the rules are broken.
 
+    Every one of the `parameters` must be read, or a checkpoint would seem to have too many.
     `float_casts` is how many casts to a named float dtype the architecture needs: one for each
     embedding of timesteps, which is computed in float32.
     """
     counts: Counter[str] = Counter(
-        nodes=0, operators=0, deviceConstants=0, floatCasts=0, tensorConstants=0, blocks=0
+        nodes=0,
+        operators=0,
+        parameters=0,
+        deviceConstants=0,
+        floatCasts=0,
+        tensorConstants=0,
+        blocks=0,
     )
     faults: list[str] = []
     for node in graph.nodes():
         kind = node.kind()
         counts["nodes"] += 1
         counts["operators"] += kind.startswith("aten::")
+        counts["parameters"] += kind == "prim::GetAttr" and _is_tensor(node.output())
         counts["blocks"] += len(list(node.blocks()))
         if not kind.startswith("aten::") and kind not in _ALLOWED_PRIMS:
             faults.append(f"the operator {kind}")
@@ -71,9 +79,15 @@ def lint(graph: torch._C.Graph, float_casts: int) -> dict[str, int]:
             counts["deviceConstants"] += _is_device(node)
             counts["tensorConstants"] += _is_tensor_constant(node)
         counts["floatCasts"] += _is_float_cast(node)
-    faults += [f"{counts[n]} {n}" for n in ("deviceConstants", "tensorConstants", "blocks") if counts[n]]
+    faults += [
+        f"{counts[n]} {n}" for n in ("deviceConstants", "tensorConstants", "blocks") if counts[n]
+    ]
+    if counts["parameters"] != parameters:
+        faults.append(f"{counts['parameters']} parameters of {parameters}")
     if counts["floatCasts"] != float_casts:
-        faults.append(f"{counts['floatCasts']} casts to a float dtype where {float_casts} were expected")
+        faults.append(
+            f"{counts['floatCasts']} casts to a float dtype where {float_casts} were expected"
+        )
     if faults:
         raise lint_failure(f"The traced graph has {', '.join(faults)}.")
     return dict(counts)
@@ -97,7 +111,7 @@ def _simplify_convolution(graph: torch._C.Graph, node: torch._C.Node) -> None:
 
 
 def _make_scalar(graph: torch._C.Graph, node: torch._C.Node) -> None:
-    """Python numbers that met a tensor were recorded as 0-d tensors; as scalars they give the same."""
+    """Python numbers that met a tensor were recorded as 0-d tensors; scalars give the same."""
     if not _is_tensor_constant(node):
         return
     value = node.t("value")
@@ -117,6 +131,10 @@ def _constants(node: torch._C.Node) -> Iterator[object]:
         yield value.toIValue() if value.node().kind() == "prim::Constant" else ...
 
 
+def _is_tensor(value: torch._C.Value) -> bool:
+    return value.type().isSubtypeOf(torch._C.TensorType.get())
+
+
 def _is_whole_slice(node: torch._C.Node) -> bool:
     _, _, start, end, step = _constants(node)
     return start in (0, None) and end in (None, 2**63 - 1) and step == 1
@@ -131,11 +149,19 @@ def _is_device(node: torch._C.Node) -> bool:
 
 
 def _is_float_cast(node: torch._C.Node) -> bool:
-    if node.kind() not in ("aten::to", "aten::_to_copy", "aten::new_ones", "aten::cumsum", "aten::softmax"):
+    if node.kind() not in (
+        "aten::to",
+        "aten::_to_copy",
+        "aten::new_ones",
+        "aten::cumsum",
+        "aten::softmax",
+    ):
         return False
     return any(
-        isinstance(value, int) and not isinstance(value, bool) and _DTYPE_NUMBERS.get(value) in _FLOATS
-        for name, value in zip(_argument_names(node), _constants(node))
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and _DTYPE_NUMBERS.get(value) in _FLOATS
+        for name, value in zip(_argument_names(node), _constants(node), strict=True)
         if name == "dtype"
     )
 

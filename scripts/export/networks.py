@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from errors import unsupported
 
 Inputs = dict[str, Tensor]
+# Random inputs for a case, which is a dictionary of sizes.
+MakeInputs = Callable[[dict[str, int], torch.Generator], Inputs]
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,7 @@ class Entry:
     run: Callable[[nn.Module, Inputs], Any]
     # Called for the comparison, on the library's unpatched module.
     eager: Callable[[nn.Module, Inputs], tuple[Tensor, ...]]
-    # Random inputs for a case, which is a dictionary of sizes.
-    make: Callable[[dict[str, int], torch.Generator], Inputs]
+    make: MakeInputs
     # The sizes to trace at and those to compare at.
     example_case: dict[str, int]
     cases: tuple[dict[str, int], ...]
@@ -44,6 +45,11 @@ class Entry:
 class Network:
     build: Callable[[], nn.Module]
     entries: tuple[Entry, ...]
+    # From the library's parameter names to the program's.
+    rename: Callable[[str], str] = lambda name: name
+
+    def parameters(self, model: nn.Module) -> dict[str, nn.Parameter]:
+        return {self.rename(name): parameter for name, parameter in model.named_parameters()}
 
 
 def network(class_name: str, config: dict[str, Any]) -> Network:

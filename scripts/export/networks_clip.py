@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from networks import Entry, Inputs, Network, build_on_meta
+from networks import Entry, Inputs, MakeInputs, Network, build_on_meta
 
 _CLASSES = {
     "CLIPTextModel": CLIPTextModel,
@@ -50,7 +50,8 @@ def clip_text(class_name: str, config: dict[str, Any]) -> Network:
         text_config = CLIPTextConfig(**config, bos_token_id=None, pad_token_id=None)
         return build_on_meta(lambda: _CLASSES[class_name](text_config))
 
-    return Network(build, (entry,))
+    # Files have these names with and without the prefix; programs have them without.
+    return Network(build, (entry,), lambda name: name.removeprefix("text_model."))
 
 
 def _encode(model: nn.Module, input_ids: Tensor, end_of_text: int) -> tuple[Tensor, ...]:
@@ -96,13 +97,13 @@ def _eager(model: nn.Module, tensors: Inputs) -> tuple[Tensor, ...]:
     return (output.last_hidden_state, output.pooler_output, *output.hidden_states, *normed)
 
 
-def _make_ids(config: dict[str, Any]):
+def _make_ids(config: dict[str, Any]) -> MakeInputs:
     vocabulary, end_of_text = config["vocab_size"], config["eos_token_id"]
 
     def make(case: dict[str, int], generator: torch.Generator) -> Inputs:
         size = (case["batch"], case["length"])
         ids = torch.randint(vocabulary, size, generator=generator)
-        if end_of_text != _LEGACY_END_OF_TEXT:
+        if _LEGACY_END_OF_TEXT != end_of_text < vocabulary:
             # Ends differ from row to row and are followed by padding with the same token.
             for row in range(case["batch"]):
                 ids[row, (case["length"] * (row + 1)) // (case["batch"] + 1) :] = end_of_text

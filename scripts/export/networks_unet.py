@@ -19,7 +19,9 @@ def unet_2d_condition(config: dict[str, Any]) -> Network:
     require_config(config, "mid_block_type", _MID_BLOCKS)
     require_config(config, "addition_embed_type", {None, "text_time"})
     require_config(config, "encoder_hid_dim_type", {None, "text_proj"})
-    require_config(config, "class_embed_type", {None, "timestep", "projection", "simple_projection"})
+    require_config(
+        config, "class_embed_type", {None, "timestep", "projection", "simple_projection"}
+    )
     require_config(config, "attention_type", {None, "default"})
     require_config(config, "dual_cross_attention", {None, False})
     require_config(config, "time_embedding_type", {None, "positional"})
@@ -99,11 +101,14 @@ def _random_input(
             return torch.rand(batch, generator=generator) * 999
         width = config["projection_class_embeddings_input_dim"]
         return torch.randn(batch, width, generator=generator)
-    # The pooled text and the embedded sizes in pixels fill the projection's width together: six
-    # numbers beside 1280 values in SDXL, five in its refiner.
-    embedded = config["addition_time_embed_dim"]
-    ids = 6 if config["projection_class_embeddings_input_dim"] - 6 * embedded > 0 else 1
-    width = config["projection_class_embeddings_input_dim"] - ids * embedded
+    # The pooled text and the embedded sizes in pixels fill the projection's width together. How
+    # they share it is up to the pipeline: six numbers in SDXL, five or six in its refiner.
+    embedded, total = (
+        config["addition_time_embed_dim"],
+        config["projection_class_embeddings_input_dim"],
+    )
+    ids = 6 if total > 6 * embedded else 1
+    width = total - ids * embedded
     if name == "text_embeds":
         return torch.randn(batch, width, generator=generator)
     return torch.randint(64, 1024, (batch, ids), generator=generator).float()

@@ -12,7 +12,7 @@ from archive import archive_bytes
 from errors import lint_failure
 from forwards import traced_forwards
 from graph import clean, lint, operator_counts
-from networks import Entry
+from networks import Entry, Network
 
 # Said by library code about sizes that are looked at but not used.
 _HARMLESS_WARNINGS = ("Converting a tensor to a Python boolean",)
@@ -36,7 +36,7 @@ def strip(model: nn.Module) -> None:
             delattr(module, name)
 
 
-def trace(model: nn.Module, entry: Entry, label: str) -> Program:
+def trace(network: Network, model: nn.Module, entry: Entry, label: str) -> Program:
     """Records an entry of a stripped model, with the parameters that belong to it.
 
     `label` must differ between the traces of one process: it goes into the type names, which
@@ -46,12 +46,12 @@ def trace(model: nn.Module, entry: Entry, label: str) -> Program:
     names = list(entry.inputs)
     recorded: list[warnings.WarningMessage]
     with torch.no_grad(), traced_forwards(model, inputs[entry.reference]):
-        script = torch.jit.script(_skeleton(model, entry.prefixes, label))
+        script = torch.jit.script(_skeleton(network.parameters(model), entry.prefixes, label))
         with warnings.catch_warnings(record=True) as recorded:
             warnings.simplefilter("always", torch.jit.TracerWarning)
             script._c._create_method_from_trace(
                 "forward",
-                lambda *tensors: entry.run(model, dict(zip(names, tensors))),
+                lambda *tensors: entry.run(model, dict(zip(names, tensors, strict=True))),
                 tuple(inputs[name] for name in names),
                 lambda value: "",
                 True,  # strict: no containers made of what the function returns
@@ -62,7 +62,8 @@ def trace(model: nn.Module, entry: Entry, label: str) -> Program:
     _check_warnings(recorded)
     graph = script._c._get_method("forward").graph
     clean(graph)
-    return Program(archive_bytes(script), lint(graph, entry.float_casts), operator_counts(graph))
+    counts = lint(graph, len(list(script.parameters())), entry.float_casts)
+    return Program(archive_bytes(script), counts, operator_counts(graph))
 
 
 def load(data: bytes) -> torch.jit.ScriptModule:
@@ -81,10 +82,12 @@ def fill(script: torch.jit.ScriptModule, weights: dict[str, Tensor]) -> None:
         owner._c.setattr(leaf, weights[name])
 
 
-def _skeleton(model: nn.Module, prefixes: tuple[str, ...], label: str) -> nn.Module:
+def _skeleton(
+    parameters: dict[str, nn.Parameter], prefixes: tuple[str, ...], label: str
+) -> nn.Module:
     """Bare modules that hold the parameters under their names, without the library's classes."""
     tree: dict[str, Any] = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters.items():
         if prefixes and not name.startswith(prefixes):
             continue
         *path, leaf = name.split(".")

@@ -70,5 +70,5 @@ if (isMainThread) {
 } else if (workerData === 'once') {
   parentPort?.postMessage(await draw());
 } else {
-  await draw(() => parentPort?.postMessage('running'), 1000);
+  await draw(() => parentPort?.postMessage('running'), 500);
 }
