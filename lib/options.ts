@@ -46,6 +46,16 @@ export function checkChoice<Choice extends string>(
   throw expected(choices.map((choice) => `'${choice}'`).join(', '), name, value);
 }
 
+export function checkFunction(value: unknown, name: string): void {
+  if (value !== undefined && typeof value !== 'function') throw expected('a function', name, value);
+}
+
+export function checkSignal(value: unknown): void {
+  if (value !== undefined && !(value instanceof AbortSignal)) {
+    throw expected('an AbortSignal', 'signal', value, 'Pass the signal of an AbortController.');
+  }
+}
+
 /** Refuses misspelt options, with the Python spelling translated. */
 export function checkKnownOptions(options: object, known: readonly string[], what: string): void {
   if (typeof options !== 'object' || options === null) throw expected('an object', 'options', options);

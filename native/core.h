@@ -95,8 +95,8 @@ Napi::Promise Core::Submit(c10::Device device, std::function<Result()> work,
     std::optional<Result> result;
     Fault fault;
   };
-  auto job = std::make_shared<Job>(Job{Napi::Promise::Deferred::New(env_), std::move(work),
-                                       std::move(finish), std::nullopt, {}});
+  auto job = std::make_shared<Job>(
+      Job{Napi::Promise::Deferred::New(env_), std::move(work), std::move(finish), std::nullopt, {}});
   DeviceThread& thread = ThreadOf(device);
   Began();
   thread.Post([this, job] {

@@ -27,9 +27,8 @@ Napi::Value Threads(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value CpuCapability(const Napi::CallbackInfo& info) {
-  return Guarded(info.Env(), [&]() -> Napi::Value {
-    return Napi::String::New(info.Env(), at::get_cpu_capability());
-  });
+  return Guarded(info.Env(),
+                 [&]() -> Napi::Value { return Napi::String::New(info.Env(), at::get_cpu_capability()); });
 }
 
 }  // namespace

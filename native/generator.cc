@@ -8,10 +8,10 @@
 namespace torchbrush {
 
 void GeneratorHandle::Define(Napi::Env env, Napi::Object exports) {
-  Napi::Function constructor = DefineClass(env, "NativeGenerator",
-                                           {InstanceMethod<&GeneratorHandle::Seed>("seed"),
-                                            InstanceMethod<&GeneratorHandle::GetState>("getState"),
-                                            InstanceMethod<&GeneratorHandle::SetState>("setState")});
+  Napi::Function constructor = DefineClass(
+      env, "NativeGenerator",
+      {InstanceMethod<&GeneratorHandle::Seed>("seed"), InstanceMethod<&GeneratorHandle::GetState>("getState"),
+       InstanceMethod<&GeneratorHandle::SetState>("setState")});
   Core::Of(env).generator_class = Napi::Persistent(constructor);
   exports.Set("NativeGenerator", constructor);
 }

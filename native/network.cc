@@ -76,6 +76,8 @@ const Network::Plan& Network::PlanFor(const std::vector<int32_t>& outputs) {
 
 std::vector<at::Tensor> Network::Run(std::vector<at::Tensor> inputs, const std::vector<int32_t>& outputs,
                                      const std::atomic<bool>& stop) {
+  TORCH_CHECK(inputs.size() == static_cast<size_t>(program_->input_count), "The program takes ",
+              program_->input_count, " inputs, not ", inputs.size(), ".");
   const Plan& plan = PlanFor(outputs);
   std::vector<c10::IValue> slots(program_->slot_count);
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -159,9 +161,9 @@ Napi::Value CreateNetwork(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void NetworkHandle::Define(Napi::Env env, Napi::Object exports) {
-  Napi::Function constructor = DefineClass(env, "NativeNetwork",
-                                           {InstanceMethod<&NetworkHandle::Run>("run"),
-                                            InstanceMethod<&NetworkHandle::Dispose>("dispose")});
+  Napi::Function constructor = DefineClass(
+      env, "NativeNetwork",
+      {InstanceMethod<&NetworkHandle::Run>("run"), InstanceMethod<&NetworkHandle::Dispose>("dispose")});
   Core::Of(env).network_class = Napi::Persistent(constructor);
   exports.Set("createNetwork", Napi::Function::New(env, CreateNetwork));
 }

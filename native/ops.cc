@@ -101,8 +101,7 @@ Napi::Value MakeOperator(const Napi::CallbackInfo& info) {
   return Guarded(env, [&]() -> Napi::Value {
     const std::string name = info[0].As<Napi::String>();
     const std::string overload = info[1].As<Napi::String>();
-    const Operator op =
-        c10::Dispatcher::singleton().findSchemaOrThrow(name.c_str(), overload.c_str());
+    const Operator op = c10::Dispatcher::singleton().findSchemaOrThrow(name.c_str(), overload.c_str());
     return Napi::Function::New(env, [op](const Napi::CallbackInfo& call) -> Napi::Value {
       Napi::Env inner = call.Env();
       return Guarded(inner, [&]() -> Napi::Value {

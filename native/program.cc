@@ -279,12 +279,11 @@ std::shared_ptr<const Program> LowerProgram(const std::string& archive) {
 }
 
 void ProgramHandle::Define(Napi::Env env, Napi::Object exports) {
-  Napi::Function constructor =
-      DefineClass(env, "NativeProgram",
-                  {InstanceAccessor<&ProgramHandle::Parameters>("parameters"),
-                   InstanceAccessor<&ProgramHandle::InputCount>("inputCount"),
-                   InstanceAccessor<&ProgramHandle::OutputCount>("outputCount"),
-                   InstanceAccessor<&ProgramHandle::Operators>("operators")});
+  Napi::Function constructor = DefineClass(env, "NativeProgram",
+                                           {InstanceAccessor<&ProgramHandle::Parameters>("parameters"),
+                                            InstanceAccessor<&ProgramHandle::InputCount>("inputCount"),
+                                            InstanceAccessor<&ProgramHandle::OutputCount>("outputCount"),
+                                            InstanceAccessor<&ProgramHandle::Operators>("operators")});
   Core::Of(env).program_class = Napi::Persistent(constructor);
   exports.Set("loadProgram", Napi::Function::New(env, LoadProgram));
 }

@@ -53,7 +53,8 @@ at::Tensor TensorInFile(const std::shared_ptr<MappedFile>& file, uint64_t offset
     std::memcpy(copy.data_ptr(), address, bytes);
     return copy;
   }
-  return at::from_blob(address, shape, [file](void*) {}, options);
+  return at::from_blob(
+      address, shape, [file](void*) {}, options);
 }
 
 }  // namespace torchbrush

@@ -87,16 +87,13 @@ c10::Device ParseDevice(const std::string& name) {
 }
 
 void TensorHandle::Define(Napi::Env env, Napi::Object exports) {
-  Napi::Function constructor =
-      DefineClass(env, "NativeTensor",
-                  {InstanceAccessor<&TensorHandle::Shape>("shape"),
-                   InstanceAccessor<&TensorHandle::DType>("dtype"),
-                   InstanceAccessor<&TensorHandle::Device>("device"),
-                   InstanceAccessor<&TensorHandle::Disposed>("disposed"),
-                   InstanceMethod<&TensorHandle::View>("view"),
-                   InstanceMethod<&TensorHandle::Alias>("alias"),
-                   InstanceMethod<&TensorHandle::ToHost>("toHost"),
-                   InstanceMethod<&TensorHandle::Dispose>("dispose")});
+  Napi::Function constructor = DefineClass(
+      env, "NativeTensor",
+      {InstanceAccessor<&TensorHandle::Shape>("shape"), InstanceAccessor<&TensorHandle::DType>("dtype"),
+       InstanceAccessor<&TensorHandle::Device>("device"),
+       InstanceAccessor<&TensorHandle::Disposed>("disposed"), InstanceMethod<&TensorHandle::View>("view"),
+       InstanceMethod<&TensorHandle::Alias>("alias"), InstanceMethod<&TensorHandle::ToHost>("toHost"),
+       InstanceMethod<&TensorHandle::Dispose>("dispose")});
   Core::Of(env).tensor_class = Napi::Persistent(constructor);
   exports.Set("NativeTensor", constructor);
   exports.Set("fromBuffer", Napi::Function::New(env, FromBuffer));
@@ -168,9 +165,8 @@ Napi::Value TensorHandle::DType(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value TensorHandle::Device(const Napi::CallbackInfo& info) {
-  return Guarded(info.Env(), [&]() -> Napi::Value {
-    return Napi::String::New(info.Env(), tensor().device().str());
-  });
+  return Guarded(info.Env(),
+                 [&]() -> Napi::Value { return Napi::String::New(info.Env(), tensor().device().str()); });
 }
 
 Napi::Value TensorHandle::Disposed(const Napi::CallbackInfo& info) {
@@ -211,10 +207,7 @@ Napi::Value TensorHandle::ToHost(const Napi::CallbackInfo& info) {
     const at::Tensor source = tensor();
     const at::ScalarType type = ParseDType(info[0].As<Napi::String>());
     return Core::Of(env).Submit<at::Tensor>(
-        source.device(),
-        [source, type] {
-          return source.to(c10::Device(c10::kCPU), type).contiguous();
-        },
+        source.device(), [source, type] { return source.to(c10::Device(c10::kCPU), type).contiguous(); },
         [](Napi::Env inner, at::Tensor&& host) -> Napi::Value {
           auto buffer = Napi::ArrayBuffer::New(inner, host.nbytes());
           if (host.nbytes() > 0) std::memcpy(buffer.Data(), host.data_ptr(), host.nbytes());

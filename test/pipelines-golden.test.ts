@@ -6,7 +6,7 @@ import { after, test } from 'node:test';
 
 import { packageRoot } from '../lib/package-root.js';
 import type { ParityCase } from './parity/case.js';
-import { largestDifference } from './parity/compare.js';
+import { assertTimesteps, largestDifference } from './parity/compare.js';
 import { TorchbrushRunner } from './parity/torchbrush.js';
 
 interface Expected {
@@ -33,7 +33,7 @@ for (const one of cases) {
   test(`${one.name}, as diffusers draws it`, async () => {
     const wanted = expected[one.name] as Expected;
     const { picture, shape, timesteps } = await runner.run(located(one));
-    assert.deepEqual(timesteps.map(Math.fround), wanted.timesteps.map(Math.fround));
+    assertTimesteps(timesteps, wanted.timesteps);
     assert.deepEqual([...shape], wanted.shape);
     const difference = largestDifference(unpacked(wanted.picture), picture as Float32Array);
     const allowed = one.output === 'image' ? eightBitTolerance : tolerance;
@@ -42,7 +42,10 @@ for (const one of cases) {
 }
 
 test('every expected picture has its case', () => {
-  assert.deepEqual(Object.keys(expected), cases.map(({ name }) => name));
+  assert.deepEqual(
+    Object.keys(expected),
+    cases.map(({ name }) => name),
+  );
 });
 
 function read<Content>(name: string): Content {
@@ -62,5 +65,8 @@ function located(one: Omit<ParityCase, 'checkpoint'>): ParityCase {
 /** 16-bit integers in base64, 0 to 65535 for 0 to 1. */
 function unpacked(text: string): Float32Array {
   const bytes = Buffer.from(text, 'base64');
-  return Float32Array.from({ length: bytes.length / 2 }, (_, i) => bytes.readUInt16LE(2 * i) / 65535);
+  return Float32Array.from(
+    { length: bytes.length / 2 },
+    (_, i) => bytes.readUInt16LE(2 * i) / 65535,
+  );
 }

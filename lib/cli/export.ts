@@ -69,8 +69,8 @@ async function requestOf(
     throw new CheckpointError(`${folder} is neither a checkpoint (model_index.json) nor a component (config.json).`);
   }
   const config = await readJsonObject(path);
-  const [architecture] = Array.isArray(config.architectures) ? (config.architectures as unknown[]) : [];
-  const named = className ?? config._class_name ?? architecture;
+  const [listed] = Array.isArray(config.architectures) ? (config.architectures as unknown[]) : [];
+  const named = className ?? config._class_name ?? listed;
   if (typeof named !== 'string') throw new CheckpointError(`${path} names no class.`);
   const { architecture } = await readComponentConfig(folder, named);
   return { name, ...architecture };

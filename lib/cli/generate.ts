@@ -1,5 +1,6 @@
 // torchbrush img2img and txt2img.
-import { extname } from 'node:path';
+import { existsSync } from 'node:fs';
+import { dirname, extname } from 'node:path';
 
 import { type Command, InvalidArgumentError as CommanderArgumentError, Option } from 'commander';
 
@@ -34,6 +35,16 @@ const number = (text: string): number => {
   return value;
 };
 
+/** Checked before minutes of drawing, not after. */
+const picturePath = (file: string): string => {
+  if (!['.png', '.jpg', '.jpeg', '.webp'].includes(extname(file).toLowerCase())) {
+    throw new CommanderArgumentError('Name a file that ends in .png, .jpg, .jpeg or .webp.');
+  }
+  const folder = dirname(file);
+  if (!existsSync(folder)) throw new CommanderArgumentError(`There is no folder ${folder}. Make it first.`);
+  return file;
+};
+
 function addCommon(command: Command): Command {
   return command
     .requiredOption('--model <folder>', 'checkpoint folder in diffusers layout')
@@ -53,7 +64,11 @@ function addCommon(command: Command): Command {
     )
     .option('--device <name>', 'auto, cpu, cuda or cuda:N', 'auto')
     .option('--variant <name>', 'weight files to take, such as fp16')
-    .requiredOption('--output <file>', 'picture to write: .png, .jpg or .webp; numbered when several');
+    .requiredOption(
+      '--output <file>',
+      'picture to write: .png, .jpg or .webp; numbered when several',
+      picturePath,
+    );
 }
 
 export function addImageToImage(program: Command): void {

@@ -146,7 +146,8 @@ export function resample(
   return columnsFirst ? inRows(inColumns(pixels)) : inColumns(inRows(pixels));
 }
 
-// The indices below are in range by construction; `as number` only tells the compiler.
+// The indices below are in range by construction; `as number` only tells the compiler. The sums fit
+// 32 bits: Math.imul and `| 0` keep the engine from computing them as floating-point numbers.
 
 function resampleRows(
   { data, width: oldWidth, height }: Pixels,
@@ -161,12 +162,14 @@ function resampleRows(
     for (let x = 0; x < width; x++) {
       let input = (rowStart + (first[x] as number)) * 3;
       const end = x * stride + (count[x] as number);
-      let [red, green, blue] = [half, half, half];
+      let red = half;
+      let green = half;
+      let blue = half;
       for (let tap = x * stride; tap < end; tap++) {
         const weight = weights[tap] as number;
-        red += (data[input] as number) * weight;
-        green += (data[input + 1] as number) * weight;
-        blue += (data[input + 2] as number) * weight;
+        red = (red + Math.imul(data[input] as number, weight)) | 0;
+        green = (green + Math.imul(data[input + 1] as number, weight)) | 0;
+        blue = (blue + Math.imul(data[input + 2] as number, weight)) | 0;
         input += 3;
       }
       output[out] = toByte(red);
@@ -189,7 +192,7 @@ function resampleColumns({ data, width }: Pixels, height: number, taps: Taps): P
       const weight = weights[y * stride + tap] as number;
       const input = ((first[y] as number) + tap) * rowLength;
       for (let i = 0; i < rowLength; i++) {
-        sums[i] = (sums[i] as number) + (data[input + i] as number) * weight;
+        sums[i] = (sums[i] as number) + Math.imul(data[input + i] as number, weight);
       }
     }
     const out = y * rowLength;

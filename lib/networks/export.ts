@@ -59,6 +59,11 @@ export interface ExportProgramsOptions {
   python: string;
   /** Receives the exporter's output line by line. */
   onLine?: ((line: string) => void) | undefined;
+  /**
+   * Whether each program is run beside the library's own module, at several sizes and dtypes; true
+   * unless given. Takes most of the time and memory for a large network.
+   */
+  compare?: boolean | undefined;
   /** Ends the exporter. */
   signal?: AbortSignal | undefined;
 }
@@ -72,7 +77,7 @@ export interface ExportProgramsOptions {
  * @throws {ExportError} see its codes
  */
 export async function exportPrograms(options: ExportProgramsOptions): Promise<ExportedProgram[]> {
-  const { outDir, python, onLine, signal } = options;
+  const { outDir, ...rest } = options;
   const byKey = new Map(options.requests.map((request) => [request.key, request]));
   if (byKey.size === 0) return [];
   await mkdir(outDir, { recursive: true });
@@ -80,7 +85,7 @@ export async function exportPrograms(options: ExportProgramsOptions): Promise<Ex
   await mkdir(temporary);
   try {
     const requests = [...byKey.values()];
-    const made = await runExporter({ requests, folder: temporary, python, onLine, signal });
+    const made = await runExporter({ ...rest, requests, folder: temporary });
     for (const key of byKey.keys()) {
       const programs = made.filter((program) => program.key === key);
       const staged = join(temporary, key);
@@ -102,10 +107,11 @@ export interface RunExporterOptions extends Omit<ExportProgramsOptions, 'outDir'
 
 /** Runs the exporter once; leaves `<file>.pt.br` files in the folder and returns their records. */
 export async function runExporter(options: RunExporterOptions): Promise<ExportedProgram[]> {
-  const { requests, folder } = options;
+  const { requests, folder, compare = true } = options;
   const request = join(folder, 'request.json');
-  await writeFile(request, JSON.stringify({ programs: requests }));
-  await runPython(options, ['--request', request, '--out', folder]);
+  await writeFile(request, JSON.stringify({ programs: fileStems(requests) }));
+  const flags = compare ? [] : ['--no-compare'];
+  await runPython(options, ['--request', request, '--out', folder, ...flags]);
   const text = await readFile(join(folder, 'manifest.json'), 'utf8');
   const { programs } = JSON.parse(text) as ProgramManifest;
   await Promise.all([rm(request), rm(join(folder, 'manifest.json'))]);
@@ -134,8 +140,28 @@ async function writeManifest(folder: string, programs: ExportedProgram[]): Promi
 }
 
 async function replaceFolder(from: string, to: string, aside: string): Promise<void> {
-  if (existsSync(to)) await rename(to, aside);
-  await rename(from, to);
+  if (existsSync(to)) await rename(to, aside).catch(ignoreMissing);
+  try {
+    await rename(from, to);
+  } catch (error) {
+    // Another process was quicker with the same architecture: its programs are as good.
+    if (!existsSync(join(to, 'manifest.json'))) throw error;
+  }
+}
+
+function ignoreMissing(error: unknown): void {
+  if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+}
+
+/** Names come from folders and become file names. */
+function fileStems(requests: readonly ExportRequest[]): ExportRequest[] {
+  const taken = new Set<string>();
+  return requests.map((request) => {
+    const safe = request.name.replaceAll(/[^A-Za-z0-9_-]+/g, '-');
+    const name = safe === '' || taken.has(safe) ? `${safe}-${request.key}` : safe;
+    taken.add(name);
+    return { ...request, name };
+  });
 }
 
 async function runPython(options: RunExporterOptions, args: string[]): Promise<void> {

@@ -2,7 +2,7 @@
 import { openCheckpointFolder } from '../checkpoints/folder.js';
 import { CheckpointError, expected } from '../errors.js';
 import type { ComponentOverrides } from './components.js';
-import { DiffusionPipeline, type FromPretrainedOptions } from './pipeline.js';
+import type { DiffusionPipeline, FromPretrainedOptions } from './pipeline.js';
 import { StableDiffusionImg2ImgPipeline } from './stable-diffusion-img2img.js';
 import { StableDiffusionPipeline } from './stable-diffusion-text2img.js';
 
@@ -19,16 +19,22 @@ const familyOf: Record<string, keyof typeof families> = {
   StableDiffusionImg2ImgPipeline: 'stable-diffusion',
 };
 
-function familyOfClass(className: string, origin: string): (typeof families)['stable-diffusion'] {
+type Family = (typeof families)[keyof typeof families];
+
+function familyOfClass(className: string, path: string): Family {
   const family = Object.hasOwn(familyOf, className) ? familyOf[className] : undefined;
   if (family !== undefined) return families[family];
   const known = Object.keys(familyOf).join(', ');
-  throw new CheckpointError(`${origin} is a ${className}, for which there is no pipeline. Known are: ${known}.`);
+  throw new CheckpointError(`${path} is a ${className}, for which there is no pipeline. Known are: ${known}.`);
 }
 
-function familyOfPipe(pipe: unknown): (typeof families)['stable-diffusion'] {
-  if (!(pipe instanceof DiffusionPipeline)) throw expected('a pipeline', 'pipe', pipe);
-  return familyOfClass(pipe.constructor.name, 'The pipeline');
+function familyOfPipe(pipe: unknown): Family {
+  // By class, not by its name: bundlers rename classes, and callers derive their own.
+  const family = Object.values(families).find((tasks) =>
+    Object.values(tasks).some((Class) => pipe instanceof Class),
+  );
+  if (family === undefined) throw expected('a pipeline', 'pipe', pipe);
+  return family;
 }
 
 /** Text-to-image with whatever pipeline the checkpoint is made for. */

@@ -3,13 +3,15 @@ import { join } from 'node:path';
 
 import { type CheckpointFolder, requireComponent } from '../checkpoints/folder.js';
 import { readJsonObject } from '../checkpoints/json.js';
+import { CheckpointError } from '../errors.js';
 import { Autoencoder } from '../networks/autoencoder.js';
 import { Network } from '../networks/network.js';
 import { TextEncoder } from '../networks/text-encoder.js';
 import { UNet } from '../networks/unet.js';
-import { checkScheduler, type Placement } from '../options.js';
+import type { Placement } from '../options.js';
 import { type Scheduler, schedulerFromConfig } from '../schedulers/index.js';
 import { ClipTokenizer } from '../tokenizer/index.js';
+import { misfit } from './fit.js';
 
 /** What a Stable Diffusion pipeline works with. Pipelines share components and count holders. */
 export interface StableDiffusionComponents {
@@ -35,6 +37,9 @@ export interface LoadOptions extends Placement {
 }
 
 const schedulerFile = 'scheduler_config.json';
+
+/** A table has a number for each; published models have 1000. */
+const mostTrainTimesteps = 1_000_000;
 
 /** @throws CheckpointError, ProgramNotFoundError, or the signal's reason; nothing stays loaded then */
 export async function loadComponents(
@@ -66,7 +71,6 @@ export async function loadComponents(
   try {
     // The small parts first: a fault in them is found before gigabytes are mapped.
     const scheduler = await step('scheduler', async () => overrides.scheduler ?? readScheduler(checkpoint));
-    checkScheduler(scheduler);
     const tokenizer = await step('tokenizer', async () => overrides.tokenizer ?? readTokenizer(checkpoint));
     const textEncoder = await step('text_encoder', async () =>
       overrides.textEncoder === undefined
@@ -84,7 +88,10 @@ export async function loadComponents(
         : given(overrides.unet),
     );
     signal?.throwIfAborted();
-    return { vae, textEncoder, tokenizer, unet, scheduler };
+    const components = { vae, textEncoder, tokenizer, unet, scheduler };
+    const reason = misfit(components);
+    if (reason === undefined) return components;
+    throw new CheckpointError(`The components of ${checkpoint.folder} do not fit together: ${reason}.`);
   } catch (error) {
     for (const part of loaded) part.dispose();
     throw error;
@@ -94,10 +101,22 @@ export async function loadComponents(
 async function readScheduler(checkpoint: CheckpointFolder): Promise<Scheduler> {
   const component = checkpoint.components.get('scheduler');
   const folder = component?.folder ?? join(checkpoint.folder, 'scheduler');
-  const config = await readJsonObject(join(folder, schedulerFile));
+  const path = join(folder, schedulerFile);
+  const config = await readJsonObject(path);
   // model_index.json names the class to use; the file may have been written by another one.
   const className = component?.className ?? config._class_name;
-  return schedulerFromConfig({ ...config, _class_name: className });
+  const { num_train_timesteps: steps } = config;
+  if (typeof steps === 'number' && steps > mostTrainTimesteps) {
+    throw new CheckpointError(
+      `Cannot use ${path}: num_train_timesteps is ${steps}, above ${mostTrainTimesteps}.`,
+    );
+  }
+  try {
+    return schedulerFromConfig({ ...config, _class_name: className });
+  } catch (cause) {
+    // To the scheduler a field is an argument; here it stands in a file.
+    throw new CheckpointError(`Cannot use ${path}: ${(cause as Error).message}`, { cause });
+  }
 }
 
 async function readTokenizer(checkpoint: CheckpointFolder): Promise<ClipTokenizer> {

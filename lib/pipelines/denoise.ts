@@ -1,12 +1,13 @@
 // The one denoising loop: for each timestep, scale → network → guidance → scheduler step. Pipelines
 // differ in what comes before it and after it.
-import { InvalidArgumentError } from '../errors.js';
+import { expected } from '../errors.js';
 import type { Generator } from '../generator.js';
 import type { Image } from '../image.js';
 import { UNet } from '../networks/unet.js';
 import { concat, divide, linearCombination, multiply, narrow, std } from '../ops.js';
+import { checkNumber, checkTensor } from '../options.js';
 import type { SchedulerRun } from '../schedulers/scheduler.js';
-import { Tensor } from '../tensor.js';
+import type { Tensor } from '../tensor.js';
 
 /** What `onStep` is told after each step. */
 export interface StepEvent {
@@ -81,7 +82,7 @@ export async function denoise(options: DenoiseOptions): Promise<Tensor> {
       };
       const changes = await onStep?.(event);
       if (changes?.latents !== undefined) latents = replaced(latents, changes.latents);
-      guidanceScale = changes?.guidanceScale ?? guidanceScale;
+      guidanceScale = checkNumber(changes?.guidanceScale ?? guidanceScale, "onStep's guidanceScale");
       if (changes?.interrupt === true) break;
     }
     signal?.throwIfAborted();
@@ -119,13 +120,15 @@ function rescale(prediction: Tensor, conditional: Tensor, amount: number): Tenso
   return linearCombination([amount, 1 - amount], [rescaled, prediction]);
 }
 
-function replaced(old: Tensor, fresh: Tensor): Tensor {
-  if (!(fresh instanceof Tensor) || fresh.shape.join() !== old.shape.join()) {
-    throw new InvalidArgumentError(
-      `Expected a Tensor of shape [${old.shape.join(', ')}] for the latents that onStep returned.`,
-    );
-  }
+function replaced(old: Tensor, fresh: unknown): Tensor {
   if (fresh === old) return old;
+  const { shape, dtype, device } = old;
+  const latents = checkTensor(fresh, "onStep's latents", shape.length);
+  if (latents.shape.join() !== shape.join()) {
+    throw expected(`[${shape.join(', ')}]`, "onStep's latents", `[${latents.shape.join(', ')}]`);
+  }
   old.dispose();
-  return fresh;
+  if (latents.dtype === dtype && latents.device === device) return latents;
+  using foreign = latents;
+  return foreign.to({ dtype, device });
 }

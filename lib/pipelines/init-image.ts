@@ -4,9 +4,20 @@ import type { Sharp } from 'sharp';
 import { expected, InvalidArgumentError } from '../errors.js';
 import type { Generator } from '../generator.js';
 import { Image, loadImage } from '../image.js';
+import { isSharp } from '../images/decode.js';
 import { preprocessImages } from '../images/preprocess.js';
 import { type Autoencoder, noiseLike } from '../networks/autoencoder.js';
-import { addScalar, anyBelow, concat, linearCombination, repeat, reshape, resizeNearest } from '../ops.js';
+import {
+  addScalar,
+  anyBelow,
+  concat,
+  divide,
+  full,
+  linearCombination,
+  repeat,
+  reshape,
+  resizeNearest,
+} from '../ops.js';
 import type { SchedulerRun } from '../schedulers/scheduler.js';
 import { Tensor } from '../tensor.js';
 import type { StableDiffusionComponents } from './components.js';
@@ -56,9 +67,10 @@ async function fromPictures(
   vae: Autoencoder,
   signal: AbortSignal | undefined,
 ): Promise<PreparedImage> {
+  for (const item of items) checkPicture(item);
   const images: Image[] = [];
   for (const item of items) {
-    images.push(item instanceof Image ? item : await loadImage(item as Exclude<InitImage, Tensor>, { signal }));
+    images.push(await loadImage(item as Exclude<InitImage, Tensor>, { signal }));
   }
   const { data, shape } = preprocessImages(images, {
     multipleOf: vae.scaleFactor,
@@ -67,19 +79,30 @@ async function fromPictures(
   return new PreparedImage('pixels', Tensor.fromArray(data, shape));
 }
 
+function asBatch(image: Tensor): Tensor {
+  const { shape } = image;
+  if (shape.length === 4) return image.alias();
+  if (shape.length === 3) return reshape(image, [1, ...shape]);
+  throw expected('a Tensor with 3 or 4 dimensions', 'image', `[${shape.join(', ')}]`);
+}
+
+function checkPicture(item: unknown): void {
+  const isText = typeof item === 'string' && item !== '';
+  const isBytes = item instanceof Uint8Array || item instanceof ArrayBuffer;
+  if (isText || isBytes || item instanceof URL || item instanceof Image || isSharp(item)) return;
+  const what = 'a file path, a URL, the bytes of an image file, an Image, a sharp instance or a Tensor';
+  throw expected(what, 'image', item);
+}
+
 function fromTensors(items: Tensor[], vae: Autoencoder): PreparedImage {
-  const batches = items.map((item) => {
-    const { shape } = item;
-    if (shape.length === 4) return item.alias();
-    if (shape.length === 3) return reshape(item, [1, ...shape]);
-    throw expected('a Tensor with 3 or 4 dimensions', 'image', `[${shape.join(', ')}]`);
-  });
+  const batches: Tensor[] = [];
   try {
+    for (const item of items) batches.push(asBatch(item));
     const sizes = new Set(batches.map((item) => item.shape.slice(1).join(', ')));
     if (sizes.size > 1) throw expected('tensors of one size', 'image', [...sizes].join(' and '));
     using all = concat(batches, 0);
-    const [, channels, height = 0, width = 0] = all.shape;
-    if (height < 1 || width < 1) throw expected('a Tensor that is not empty', 'image', `[${all.shape.join(', ')}]`);
+    const [, channels] = all.shape;
+    if (all.size === 0) throw expected('a Tensor that is not empty', 'image', `[${all.shape.join(', ')}]`);
     if (channels === vae.latentChannels) return new PreparedImage('latents', all.alias());
     if (channels === 3) return new PreparedImage('pixels', normalise(all, vae.scaleFactor));
     throw expected(
@@ -92,18 +115,29 @@ function fromTensors(items: Tensor[], vae: Autoencoder): PreparedImage {
   }
 }
 
-/** 0..1 → −1..1, at a size the autoencoder takes. Values below 0 mean that it is −1..1 already. */
+/**
+ * 0..1, or bytes, → −1..1, at a size the autoencoder takes. Values below 0 mean that it is −1..1
+ * already.
+ */
 function normalise(pixels: Tensor, factor: number): Tensor {
   const [, , height = 0, width = 0] = pixels.shape;
   const [h, w] = [height - (height % factor), width - (width % factor)];
   if (h === 0 || w === 0) {
     throw expected(`at least ${factor} pixels a side`, 'image', `${width}×${height}`);
   }
-  using asFloat = pixels.to({ dtype: 'float32' });
+  using asFloat = toUnitRange(pixels);
   using sized = h === height && w === width ? asFloat.alias() : resizeNearest(asFloat, h, w);
   if (anyBelow(sized, 0)) return sized.alias();
   using doubled = linearCombination([2], [sized]);
   return addScalar(doubled, -1);
+}
+
+function toUnitRange(pixels: Tensor): Tensor {
+  using asFloat = pixels.to({ dtype: 'float32' });
+  if (pixels.dtype !== 'uint8') return asFloat.alias();
+  // A division as of pictures: a product with 1/255 would differ in the last bit.
+  using largest = full([1], 255, { device: pixels.device });
+  return divide(asFloat, largest);
 }
 
 /**

@@ -1,7 +1,13 @@
 import { openCheckpointFolder } from '../checkpoints/folder.js';
-import { DisposedError, expected } from '../errors.js';
+import { DisposedError, expected, InvalidArgumentError } from '../errors.js';
 import type { Network } from '../networks/network.js';
-import { checkKnownOptions, checkScheduler, resolvePlacement } from '../options.js';
+import {
+  checkFunction,
+  checkKnownOptions,
+  checkScheduler,
+  checkSignal,
+  resolvePlacement,
+} from '../options.js';
 import type { Scheduler } from '../schedulers/index.js';
 import type { DType } from '../tensor.js';
 import {
@@ -11,6 +17,7 @@ import {
   mendScheduler,
   type StableDiffusionComponents,
 } from './components.js';
+import { checkOverrides, misfit } from './fit.js';
 
 /** Options of `fromPretrained`. Components given here are used instead of the checkpoint's. */
 export interface FromPretrainedOptions extends ComponentOverrides {
@@ -106,10 +113,13 @@ export async function componentsFromPretrained(
   options: FromPretrainedOptions,
 ): Promise<StableDiffusionComponents> {
   checkKnownOptions(options, knownOptions, 'fromPretrained');
-  const { dtype, device, variant, onProgress, signal, ...overrides } = options;
-  if (variant !== undefined && !/^[\w-]+$/.test(variant)) {
+  const { dtype, device, variant, onProgress, signal, ...parts } = options;
+  if (variant !== undefined && !(typeof variant === 'string' && /^[\w-]+$/.test(variant))) {
     throw expected("a name such as 'fp16'", 'variant', variant);
   }
+  checkFunction(onProgress, 'onProgress');
+  checkSignal(signal);
+  const overrides = checkOverrides(parts);
   signal?.throwIfAborted();
   const checkpoint = await openCheckpointFolder(path);
   if (checkpoint.components.has('safety_checker')) {
@@ -130,7 +140,20 @@ export async function componentsFromPipe(
   if (!(pipe instanceof DiffusionPipeline)) throw expected('a pipeline', 'pipe', pipe);
   const allowed = ['vae', 'textEncoder', 'tokenizer', 'unet', 'scheduler'];
   checkKnownOptions(overrides, allowed, 'fromPipe');
-  const components = { ...pipe.components, ...overrides };
-  for (const network of networksOf(components)) network.retain();
+  const components = { ...pipe.components, ...checkOverrides(overrides) };
+  const reason = misfit(components);
+  if (reason !== undefined) {
+    throw new InvalidArgumentError(`Expected components that fit together, but ${reason}.`);
+  }
+  const retained: Network[] = [];
+  try {
+    for (const network of networksOf(components)) {
+      network.retain();
+      retained.push(network);
+    }
+  } catch (error) {
+    for (const network of retained) network.dispose();
+    throw error;
+  }
   return components;
 }

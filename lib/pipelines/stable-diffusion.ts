@@ -7,10 +7,12 @@ import { postprocessToImages } from '../images/preprocess.js';
 import { addScalar, clamp, linearCombination, narrow } from '../ops.js';
 import {
   checkChoice,
+  checkFunction,
   checkGenerators,
   checkInteger,
   checkNumber,
   checkPrompt,
+  checkSignal,
   checkTensor,
   defaults,
   type OutputType,
@@ -19,6 +21,7 @@ import {
   checkEmbeddingLength,
   encodePrompts,
   type PromptOptions,
+  rowLength,
 } from '../prompts/encode.js';
 import type { SchedulerRun, StartOptions } from '../schedulers/scheduler.js';
 import type { Tensor } from '../tensor.js';
@@ -91,17 +94,17 @@ export function checkRequest(
   const prompt = checkPrompts(components, options, guided);
   const prompts = prompt.prompts?.length ?? (prompt.promptEmbeds?.shape[0] as number);
   const batch = prompts * prompt.numImagesPerPrompt;
-  if (options.onStep !== undefined && typeof options.onStep !== 'function') {
-    throw expected('a function', 'onStep', options.onStep);
-  }
-  if (options.signal !== undefined && !(options.signal instanceof AbortSignal)) {
-    throw expected('an AbortSignal', 'signal', options.signal);
-  }
+  checkFunction(options.onStep, 'onStep');
+  checkSignal(options.signal);
   return {
     prompt,
     batch,
     guidanceScale,
-    guidanceRescale: checkNumber(options.guidanceRescale ?? defaults.guidanceRescale, 'guidanceRescale'),
+    guidanceRescale: checkNumber(
+      options.guidanceRescale ?? defaults.guidanceRescale,
+      'guidanceRescale',
+      { min: 0, max: 1 },
+    ),
     eta: checkNumber(options.eta ?? defaults.eta, 'eta', { min: 0, max: 1 }),
     generator: checkGenerators(options, batch),
     outputType: checkChoice(options.outputType ?? defaults.outputType, 'outputType', [
@@ -136,6 +139,10 @@ function checkPrompts(
   }
   if (negativeEmbeds !== undefined && negativeEmbeds.shape[0] !== count) {
     throw expected(`${count} rows, one per prompt,`, 'negativePromptEmbeds', negativeEmbeds.shape[0]);
+  }
+  const length = embeds?.shape[1] ?? rowLength(components.tokenizer, textEncoder);
+  if (negativeEmbeds !== undefined && negativeEmbeds.shape[1] !== length) {
+    throw expected(`${length} tokens, as the prompt has,`, 'negativePromptEmbeds', negativeEmbeds.shape[1]);
   }
   const checked: PromptOptions = {
     prompts,
@@ -176,10 +183,9 @@ function checkEmbeddings(
   if (value === undefined) return undefined;
   const tensor = checkTensor(value, name, 3);
   const width = unet.network.config.cross_attention_dim;
-  if (typeof width === 'number' && tensor.shape[2] !== width) {
-    throw expected(`[B, L, ${width}]`, name, `[${tensor.shape.join(', ')}]`);
-  }
-  return tensor;
+  const fits = typeof width !== 'number' || tensor.shape[2] === width;
+  if (fits && tensor.size > 0) return tensor;
+  throw expected(`[B, L, ${String(width)}]`, name, `[${tensor.shape.join(', ')}]`);
 }
 
 function checkClipSkip(value: unknown, layers: number): number | undefined {

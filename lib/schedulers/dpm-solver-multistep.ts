@@ -38,21 +38,21 @@ import {
 import { History } from './history.js';
 import { evaluate, type LinearForm, promote } from './linear-form.js';
 import { makePositiveAlphasCumprod, makeSigmaTable } from './noise-schedule.js';
-import { at, interpolate, linspace, roundHalfEven } from './numerics.js';
+import { at } from './numerics.js';
 import { SigmaRun } from './run.js';
 import {
   checkStartOptions,
-  type ScheduleRequest,
   type Scheduler,
   type StartOptions,
   type StepOptions,
   skipTimesteps,
 } from './scheduler.js';
 import { Scratch } from './scratch.js';
-import { formulaSigmas, logSigmaTable, luSigmas, sigmaFormula, sigmaToT } from './sigmas.js';
+import { sigmaFormula } from './sigmas.js';
+import { type SolverTables, solverSchedule } from './solver-schedule.js';
 import { drawNoise } from './step-noise.js';
 import { dynamicThreshold } from './threshold.js';
-import { solverTimesteps, TIMESTEP_SPACINGS } from './timesteps.js';
+import { TIMESTEP_SPACINGS } from './timesteps.js';
 
 const FIELDS = {
   ...MODEL_FIELDS,
@@ -96,8 +96,7 @@ export class DPMSolverMultistepScheduler implements Scheduler {
   readonly className = DPMSolverMultistepScheduler.className;
   readonly customSchedules = DPMSolverMultistepScheduler.customSchedules;
   readonly config: DPMSolverMultistepConfig;
-  readonly #alphasCumprod: Float32Array;
-  readonly #sigmaTable: Float32Array;
+  readonly #tables: SolverTables;
 
   /** @throws ERR_INVALID_ARGUMENT */
   static fromConfig(
@@ -113,107 +112,31 @@ export class DPMSolverMultistepScheduler implements Scheduler {
     sigmaFormula(config);
     checkAlgorithm(config);
     this.config = config;
-    this.#alphasCumprod = makePositiveAlphasCumprod(config);
-    this.#sigmaTable = makeSigmaTable(this.#alphasCumprod);
+    const alphasCumprod = makePositiveAlphasCumprod(config);
+    this.#tables = { alphasCumprod, sigmas: makeSigmaTable(alphasCumprod) };
   }
 
   start(options: StartOptions): DPMSolverMultistepRun {
     const request = checkStartOptions(options, this);
     checkSolver(this.config);
-    const { timesteps, sigmas } = this.#schedule(request, this.#flowShift(options));
+    const flowShift = this.#flowShift(options);
+    const schedule = solverSchedule({ ...this.config, flowShift }, this.#tables, request);
+    // Adding 0 turns −0 into 0.
+    const timesteps = schedule.timesteps.map((t) => Math.trunc(t) + 0);
+    const last = this.config.finalSigmasType === 'zero' ? 0 : at(this.#tables.sigmas, 0);
+    const sigmas = [...schedule.levels, last].map(Math.fround);
     const count = request.kind === 'steps' ? request.numInferenceSteps : timesteps.length;
     const begin = skipTimesteps(timesteps, count, 1, options);
     return new DPMSolverMultistepRun({ begin, sigmas }, timesteps, this.config);
   }
 
   #flowShift({ mu }: StartOptions): number {
-    if (mu === undefined) return this.config.flowShift;
+    if (mu == null) return this.config.flowShift;
+    if (!Number.isFinite(mu)) throw expected('a finite number', 'mu', mu);
     if (!this.config.useDynamicShifting) {
       throw expected('nothing', 'mu', mu, 'It needs useDynamicShifting: true.');
     }
     return Math.exp(mu);
-  }
-
-  #schedule(request: ScheduleRequest, flowShift: number) {
-    const table = this.#sigmaTable;
-    const { timesteps, levels } =
-      request.kind === 'steps'
-        ? (this.#formula(request.numInferenceSteps, flowShift) ??
-          this.#interpolated(this.#spaced(request.numInferenceSteps)))
-        : this.#interpolated(this.#custom(request));
-    const last = this.config.finalSigmasType === 'zero' ? 0 : at(table, 0);
-    return {
-      // Adding 0 turns −0 into 0.
-      timesteps: timesteps.map((t) => Math.trunc(t) + 0),
-      sigmas: [...levels, last].map(Math.fround),
-    };
-  }
-
-  #interpolated(timesteps: readonly number[]) {
-    return { timesteps, levels: timesteps.map((t) => interpolate(t, this.#sigmaTable)) };
-  }
-
-  #custom(request: ScheduleRequest): number[] {
-    const timesteps = request.kind === 'timesteps' ? request.timesteps : [];
-    const { useLuLambdas, useFlowSigmas } = this.config;
-    const obstacle =
-      sigmaFormula(this.config) ??
-      (useLuLambdas ? 'useLuLambdas' : useFlowSigmas ? 'useFlowSigmas' : undefined);
-    if (obstacle !== undefined) {
-      const hint = `Custom timesteps do not go with ${obstacle}.`;
-      throw expected('numInferenceSteps', 'timesteps', timesteps, hint);
-    }
-    return timesteps.map(Math.trunc);
-  }
-
-  #spaced(numInferenceSteps: number): number[] {
-    const { numTrainTimesteps, stepsOffset, timestepSpacing: spacing } = this.config;
-    const lastTimestep = numTrainTimesteps - this.#clippedTimesteps();
-    return solverTimesteps({
-      spacing,
-      numTrainTimesteps,
-      numInferenceSteps,
-      stepsOffset,
-      lastTimestep,
-    });
-  }
-
-  /** How many of the noisiest timesteps have a λ below the limit. */
-  #clippedTimesteps(): number {
-    const limit = Math.fround(this.config.lambdaMinClipped);
-    const lambdas = this.#alphasCumprod.map((alphaBar) => {
-      const alpha = Math.fround(Math.sqrt(alphaBar));
-      const sigma = Math.fround(Math.sqrt(Math.fround(1 - alphaBar)));
-      return Math.fround(Math.log(alpha)) - Math.fround(Math.log(sigma));
-    });
-    const lastVisible = lambdas.findLastIndex((lambda) => lambda >= limit);
-    return lambdas.length - 1 - lastVisible;
-  }
-
-  /** Levels from a formula, and the timesteps that belong to them. */
-  #formula(numInferenceSteps: number, flowShift: number) {
-    const { betaSchedule, numTrainTimesteps, useFlowSigmas, useKarrasSigmas, useLuLambdas } =
-      this.config;
-    const logs = logSigmaTable(this.#sigmaTable);
-    const ends = { sigmaMax: at(this.#sigmaTable, -1), sigmaMin: at(this.#sigmaTable, 0) };
-    const formula = formulaSigmas(this.config, ends, numInferenceSteps);
-    const levels = useKarrasSigmas
-      ? formula
-      : useLuLambdas
-        ? luSigmas(logs, numInferenceSteps)
-        : formula;
-    if (levels !== undefined) {
-      const timesteps = levels.map((sigma) => sigmaToT(sigma, logs));
-      const rounded = (useKarrasSigmas || useLuLambdas) && betaSchedule !== 'squaredcos_cap_v2';
-      return { levels, timesteps: rounded ? timesteps.map(roundHalfEven) : timesteps };
-    }
-    if (!useFlowSigmas) return undefined;
-    const flow = linspace(1, 1 / numTrainTimesteps, numInferenceSteps + 1)
-      .map((alpha) => 1 - alpha)
-      .map((sigma) => (flowShift * sigma) / (1 + (flowShift - 1) * sigma))
-      .reverse()
-      .slice(0, -1);
-    return { levels: flow, timesteps: flow.map((sigma) => sigma * numTrainTimesteps) };
   }
 }
 

@@ -154,10 +154,13 @@ export abstract class SigmaRun extends BaseRun {
     return undefined;
   }
 
-  /** Of a repeated timestep the second counts, so that image-to-image skips no sigma. */
+  /**
+   * Of a repeated timestep the second counts, so that image-to-image skips no sigma. Not so the
+   * very first: from there on, diffusers runs out of sigmas in the last step.
+   */
   #lookUp(timestep: number): number {
     const first = this.#allTimesteps.indexOf(timestep);
-    const second = first < 0 ? -1 : this.#allTimesteps.indexOf(timestep, first + 1);
+    const second = first > 0 ? this.#allTimesteps.indexOf(timestep, first + 1) : -1;
     const index = second >= 0 ? second : first >= 0 ? first : this.unlistedIndex();
     if (index === undefined) {
       throw expected('one of the timesteps of the run', 'timestep', timestep);

@@ -88,6 +88,9 @@ export type ScheduleRequest =
   | { readonly kind: 'timesteps'; readonly timesteps: readonly number[] }
   | { readonly kind: 'sigmas'; readonly sigmas: readonly number[] };
 
+/** Far beyond use; keeps a slip from filling the memory with timesteps. */
+const MAX_STEPS = 100_000;
+
 function checkNumbers(values: readonly number[], name: string, min: number): readonly number[] {
   const fine = Array.isArray(values) && values.length >= min && values.every(Number.isFinite);
   if (!fine) throw expected(`an array of ${min} or more finite numbers`, name, values);
@@ -121,10 +124,11 @@ export function checkStartOptions(
     if (!customSchedules.sigmas) throw unsupported(className, 'sigmas', sigmas);
     return { kind: 'sigmas', sigmas: checkNumbers(sigmas, 'sigmas', 2) };
   }
-  if (!Number.isSafeInteger(numInferenceSteps) || (numInferenceSteps as number) < 1) {
-    throw expected('a whole number of at least 1', 'numInferenceSteps', numInferenceSteps);
+  const count = Number.isSafeInteger(numInferenceSteps) ? (numInferenceSteps as number) : 0;
+  if (count < 1 || count > MAX_STEPS) {
+    throw expected(`a whole number from 1 to ${MAX_STEPS}`, 'numInferenceSteps', numInferenceSteps);
   }
-  return { kind: 'steps', numInferenceSteps: numInferenceSteps as number };
+  return { kind: 'steps', numInferenceSteps: count };
 }
 
 /** As `checkStartOptions`, for classes without custom schedules: the number of steps. */

@@ -111,7 +111,7 @@ export function sigmaToT(
  * begin below the noisiest one, so the image's share of the variance is added.
  */
 export function initialSigma(sigmas: readonly number[], spacing: TimestepSpacing): number {
-  const largest = Math.max(...sigmas);
+  const largest = sigmas.reduce((a, b) => Math.max(a, b));
   if (spacing !== 'leading') return largest;
   return Math.fround(Math.sqrt(Math.fround(Math.fround(largest * largest) + 1)));
 }

@@ -49,8 +49,8 @@ void ReplaceConvolution(Instruction& instruction, std::vector<c10::IValue>& fixe
   instruction.run = [=](torch::jit::Stack& stack) {
     const at::Tensor x = stack[0].toTensor().contiguous(at::MemoryFormat::ChannelsLast);
     if (!held->packed) {
-      held->weight = Call(onednn->pack_convolution,
-                          {held->weight, padding, stride, dilation, groups, x.sizes().vec()});
+      held->weight =
+          Call(onednn->pack_convolution, {held->weight, padding, stride, dilation, groups, x.sizes().vec()});
       held->packed = true;
     }
     at::Tensor y = Call(onednn->convolution, {x, held->weight, stack[2], padding, stride, dilation, groups,
@@ -72,11 +72,20 @@ void ReplaceLinear(Instruction& instruction, std::vector<c10::IValue>& fixed,
       held->weight = Call(onednn->pack_linear, {held->weight, rows});
       held->packed = true;
     }
-    at::Tensor y =
-        Call(onednn->linear, {x, held->weight, stack[2], "none", Pointwise(), c10::IValue()});
+    at::Tensor y = Call(onednn->linear, {x, held->weight, stack[2], "none", Pointwise(), c10::IValue()});
     stack.clear();
     stack.emplace_back(std::move(y));
   };
+}
+
+// oneDNN has no bfloat16 kernels for older processors; it says so when asked.
+bool CanPack(const OneDnn& onednn, at::ScalarType type) {
+  try {
+    Call(onednn.pack_linear, {at::zeros({16, 16}, at::TensorOptions().dtype(type)), 16});
+    return true;
+  } catch (const c10::Error&) {
+    return false;
+  }
 }
 
 }  // namespace
@@ -90,6 +99,7 @@ void UsePackedOperators(std::vector<Instruction>& instructions, std::vector<c10:
     for (const ValueRef input : instruction.inputs) uses[input] += 1;
   }
   auto onednn = std::make_shared<OneDnn>();
+  if (!CanPack(*onednn, type)) return;
   for (auto& instruction : instructions) {
     const bool convolution = instruction.name == "aten::conv2d";
     if (!convolution && instruction.name != "aten::linear") continue;

@@ -173,10 +173,10 @@ test('missing packages come with the command that installs them', {
   const bare = join(folder, 'bare-python');
   await writeFile(bare, `#!/bin/sh\nexec "${python}" -S "$@"\n`);
   await chmod(bare, 0o755);
-  await assert.rejects(
-    exportPrograms({ requests: [text('text')], outDir: folder, python: bare }),
-    { code: 'ERR_EXPORT_PACKAGES', message: /lacks torch.* -m pip install -r .*requirements\.txt/ },
-  );
+  await assert.rejects(exportPrograms({ requests: [text('text')], outDir: folder, python: bare }), {
+    code: 'ERR_EXPORT_PACKAGES',
+    message: /lacks torch.* -m pip install -r .*requirements\.txt/,
+  });
 });
 
 test('what the exporter does not support is said before anything is traced', async () => {

@@ -45,8 +45,14 @@ flamingo | parrot | teapot | whale | kite | dragon | pear | maple leaf | house |
 bell | chair | gift | frog | bird | snail
 """
 
-# The concepts left out of a short training (`train_unet.py --concepts core`).
-EXTENDED = """
+# Short trainings: `--concepts core` takes these, `--concepts wide` all but the rest below.
+CORE = """
+apple | car | heart | balloon | t-shirt | butterfly | house | castle | book | rose | star | tulip | strawberry
+cat | dog | cat face | tiger face | penguin | owl | fox | panda | frog | fish | pizza | hamburger | donut
+ice cream | banana | watermelon | rocket | airplane | sailboat | bus | guitar | tree | sunflower | mushroom | sun
+moon | cloud | umbrella | crown | smiley | fire | gift | ghost
+"""
+ONLY_IN_ALL = """
 tiger | zebra | deer | sheep | mouse | rooster | parrot | crocodile | turtle | tropical fish | snail | ladybug
 potted plant | pine tree | maple leaf | orange | pineapple | peach | kiwi | avocado | chili pepper | broccoli
 croissant | french fries | hot dog | taco | egg | cookie | cupcake | lollipop | beer mug | mountain | volcano | church
@@ -68,12 +74,13 @@ def recoloured_nouns() -> frozenset[str]:
     return frozenset(_cells(RECOLOURED))
 
 
-def core_nouns() -> frozenset[str]:
-    """Caption nouns of a short training."""
-    nouns, extended = set(concept_nouns().values()), set(_cells(EXTENDED))
-    if extended - nouns:
-        raise ValueError(f"not a concept: {sorted(extended - nouns)}")
-    return frozenset(nouns - extended)
+def chosen_nouns(choice: str) -> frozenset[str]:
+    """Caption nouns of a training: "core", "wide" or "all"."""
+    nouns, core, rest = frozenset(concept_nouns().values()), frozenset(_cells(CORE)), frozenset(_cells(ONLY_IN_ALL))
+    unknown = (core | rest) - nouns
+    if unknown or core & rest:
+        raise ValueError(f"not a concept, or in two lists: {sorted(unknown | core & rest)}")
+    return {"core": core, "wide": nouns - rest, "all": nouns}[choice]
 
 
 def concept_nouns() -> dict[str, str]:

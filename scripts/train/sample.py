@@ -14,19 +14,19 @@ from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
 from PIL import Image, ImageDraw
 
 import common
+from captions import article
 from prepare import STYLES
 
 CELL, GAP, LEFT, TOP = 96, 4, 150, 18
 Grid = list[tuple[str, list[Image.Image]]]
 
-TEXT_NOUNS = ["apple", "cat", "penguin", "pizza", "hamburger", "rocket", "house", "heart", "rose", "guitar", "sailboat", "owl"]
-MORE_NOUNS = ["dog", "castle", "strawberry", "car", "tree", "fish", "crown", "tiger face", "butterfly", "airplane", "smiley", "umbrella"]
+TEXT_NOUNS = "apple|cat|penguin|pizza|hamburger|rocket|house|heart|rose|guitar|sailboat|owl".split("|")
+MORE_NOUNS = "dog|castle|strawberry|car|tree|fish|crown|tiger face|butterfly|airplane|smiley|umbrella".split("|")
 CHANGES = [
     ("house", "noto", "castle, noto style"),
     ("apple", "3d", "strawberry, 3d style"),
     ("sailboat", "noto", "sailboat, 3d style"),
     ("cat face", "3d", "tiger face, 3d style"),
-    ("apple", "flat", "red apple, 3d style"),
     ("penguin", "3d", "penguin, noto style"),
     ("car", "flat", "a blue car, flat style"),
 ]
@@ -39,7 +39,7 @@ NEGATIVES = [
     ("a butterfly", "orange"),
 ]
 COLOURS = ["red", "orange", "yellow", "green", "blue", "purple", "pink"]
-COLOUR_NOUNS = ["car, flat style", "apple, 3d style", "balloon, 3d style", "t-shirt, noto style", "butterfly, flat style", "house, noto style"]
+COLOUR_NOUNS = ["car, flat style", "apple, 3d style", "t-shirt, noto style", "butterfly, flat style"]
 
 
 def draw_grid(columns: list[str], rows: Grid) -> Image.Image:
@@ -56,6 +56,10 @@ def draw_grid(columns: list[str], rows: Grid) -> Image.Image:
     return picture
 
 
+def to_image(pixels: torch.Tensor) -> Image.Image:
+    return Image.fromarray(((pixels + 1.0) * 127.5).round().byte().permute(1, 2, 0).numpy())
+
+
 class Sampler:
     def __init__(self, model: Path, data: common.Data, steps: int, guidance: float, device: str) -> None:
         self.text = StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32).to(device)
@@ -68,10 +72,12 @@ class Sampler:
         for entry in self.data.demo:
             if (entry["noun"], entry["style"], entry["copy"]) == (noun, style, False):
                 pixels = common.on_white(self.data.pictures[[entry["picture"]]])[0]
-                return Image.fromarray(((pixels + 1.0) * 127.5).round().byte().permute(1, 2, 0).numpy())
+                return to_image(pixels)
         raise ValueError(f"no picture of {noun} in {style}")
 
-    def from_text(self, prompts: list[str], negative: list[str] | None = None, seed: int = 1, guidance: float | None = None) -> list[Image.Image]:
+    def from_text(
+        self, prompts: list[str], negative: list[str] | None = None, seed: int = 1, guidance: float | None = None
+    ) -> list[Image.Image]:
         generators = [torch.Generator().manual_seed(seed) for _ in prompts]
         return self.text(
             prompts,
@@ -81,7 +87,9 @@ class Sampler:
             generator=generators,
         ).images
 
-    def from_image(self, prompts: list[str], images: list[Image.Image], strength: float, seed: int = 1) -> list[Image.Image]:
+    def from_image(
+        self, prompts: list[str], images: list[Image.Image], strength: float, seed: int = 1
+    ) -> list[Image.Image]:
         generators = [torch.Generator().manual_seed(seed) for _ in prompts]
         return self.image(
             prompts,
@@ -94,7 +102,8 @@ class Sampler:
 
 
 def text_grid(sampler: Sampler, nouns: list[str]) -> Image.Image:
-    return draw_grid(nouns, [(f"{style} style", sampler.from_text([f"{noun}, {style} style" for noun in nouns])) for style in STYLES])
+    rows = [(f"{style} style", sampler.from_text([f"{noun}, {style} style" for noun in nouns])) for style in STYLES]
+    return draw_grid(nouns, rows)
 
 
 def strength_grid(sampler: Sampler) -> Image.Image:
@@ -109,23 +118,31 @@ def strength_grid(sampler: Sampler) -> Image.Image:
 
 
 def negative_grid(sampler: Sampler) -> Image.Image:
-    rows: Grid = []
+    """The same seed without and with a negative prompt, at three guidance scales."""
+    scales = (1.0, 3.0, 6.0)
+    prompts = [prompt for prompt, _ in NEGATIVES]
+    negatives = [negative for _, negative in NEGATIVES]
+    columns: list[list[Image.Image]] = []
     titles: list[str] = []
-    for prompt, negative in NEGATIVES:
-        cells: list[Image.Image] = []
-        for seed in (1, 2):
-            for guidance in (1.0, 3.0, 6.0):
-                plain, without = sampler.from_text([prompt] * 2, ["", negative], seed, guidance)
-                cells += [plain, without]
-        rows.append((f"{prompt}\nnegative:\n{negative}", cells))
-    for seed in (1, 2):
-        for guidance in (1, 3, 6):
-            titles += [f"seed {seed} g={guidance}", "  + negative"]
+    for guidance in scales:
+        columns += [
+            sampler.from_text(prompts, None, guidance=guidance),
+            sampler.from_text(prompts, negatives, guidance=guidance),
+        ]
+        titles += [f"guidance {guidance:g}", "with negative"]
+    rows = [
+        (f"{prompt}\nnegative:\n{negative}", [column[line] for column in columns])
+        for line, (prompt, negative) in enumerate(NEGATIVES)
+    ]
     return draw_grid(titles, rows)
 
 
 def colour_grid(sampler: Sampler) -> Image.Image:
-    return draw_grid(COLOURS, [(phrase, sampler.from_text([f"a {colour} {phrase}" for colour in COLOURS])) for phrase in COLOUR_NOUNS])
+    rows: Grid = []
+    for phrase in COLOUR_NOUNS:
+        noun = phrase.partition(",")[0]
+        rows.append((phrase, sampler.from_text([article(f"{colour} {phrase}", noun) for colour in COLOURS])))
+    return draw_grid(COLOURS, rows)
 
 
 def vae_grid(sampler: Sampler) -> Image.Image:
@@ -134,10 +151,11 @@ def vae_grid(sampler: Sampler) -> Image.Image:
     vae = sampler.text.vae
     for style in STYLES:
         originals = [sampler.original(noun, style) for noun in TEXT_NOUNS]
-        batch = torch.from_numpy(np.stack([np.asarray(image) for image in originals])).float().permute(0, 3, 1, 2) / 127.5 - 1.0
+        pixels = torch.from_numpy(np.stack([np.asarray(image) for image in originals]))
+        batch = pixels.float().permute(0, 3, 1, 2) / 127.5 - 1.0
         with torch.no_grad():
             output = vae.decode(vae.encode(batch).latent_dist.mean).sample.clamp(-1.0, 1.0)
-        decoded = [Image.fromarray(((pixels + 1.0) * 127.5).round().byte().permute(1, 2, 0).numpy()) for pixels in output]
+        decoded = [to_image(pixels) for pixels in output]
         rows += [(f"{style}\noriginal", originals), (f"{style}\ndecoded", decoded)]
     return draw_grid(TEXT_NOUNS, rows)
 

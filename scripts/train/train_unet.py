@@ -19,7 +19,7 @@ from diffusers import AutoencoderKL
 
 import common
 from captions import random_caption
-from concepts import concept_nouns, core_nouns
+from concepts import chosen_nouns
 from models import SCALING_FACTOR, TEXT_LENGTH, build_scheduler, build_text_encoder, build_unet, load_tokenizer
 
 
@@ -57,7 +57,7 @@ def train(rank: int, arguments: argparse.Namespace, meeting: str) -> None:
     team = common.Team(rank, arguments.workers, meeting)
 
     data = common.load_data(arguments.data)
-    nouns = core_nouns() if arguments.concepts == "core" else frozenset(concept_nouns().values())
+    nouns = chosen_nouns(arguments.concepts)
     data.demo = [entry for entry in data.demo if entry["noun"] in nouns]
     latents = encode_all(arguments.vae, data, device)
     originals = np.array([place for place, entry in enumerate(data.demo) if not entry["copy"]])
@@ -100,7 +100,7 @@ def train(rank: int, arguments: argparse.Namespace, meeting: str) -> None:
             },
         )
 
-    saved, running, running_plain = time.time(), 0.0, 0.0
+    saved, running, running_plain, counted = time.time(), 0.0, 0.0, 0
     while True:
         progress, ended = team.decide(clock.progress(step), stop.raised)
         if progress >= 1.0 or ended:
@@ -141,13 +141,14 @@ def train(rank: int, arguments: argparse.Namespace, meeting: str) -> None:
         step += 1
         running += float(loss.detach())
         running_plain += float(error.detach().mean())
+        counted += 1
         if rank == 0 and step % 50 == 0:
             print(
-                f"step {step} loss {running / 50:.4f} mse {running_plain / 50:.4f} rate {rate:.2e} "
+                f"step {step} loss {running / counted:.4f} mse {running_plain / counted:.4f} rate {rate:.2e} "
                 f"progress {progress:.3f} seconds {clock.elapsed():.0f}",
                 flush=True,
             )
-            running, running_plain = 0.0, 0.0
+            running, running_plain, counted = 0.0, 0.0, 0
         if time.time() - saved > arguments.save_every:
             save()
             saved = time.time()
@@ -165,7 +166,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=6e-4)
     parser.add_argument("--flat", type=float, default=0.4, help="part of training at the full rate")
     parser.add_argument("--average", type=float, default=0.998, help="decay of the weight average")
-    parser.add_argument("--concepts", choices=("core", "all"), default="all")
+    parser.add_argument("--concepts", choices=("core", "wide", "all"), default="all")
     parser.add_argument("--copies", type=float, default=0.25, help="share of recoloured copies")
     parser.add_argument("--gamma", type=float, default=5.0, help="min-SNR weighting")
     arguments = parser.parse_args()

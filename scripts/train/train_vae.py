@@ -143,7 +143,7 @@ def train(rank: int, arguments: argparse.Namespace, meeting: str) -> None:
             },
         )
 
-    saved, running = time.time(), 0.0
+    saved, running, counted = time.time(), 0.0, 0
     while True:
         progress, ended = team.decide(clock.progress(step), stop.raised)
         if progress >= 1.0 or ended:
@@ -178,9 +178,14 @@ def train(rank: int, arguments: argparse.Namespace, meeting: str) -> None:
             average.update(vae, step)
         step += 1
         running += float(loss.detach())
+        counted += 1
         if rank == 0 and step % 100 == 0:
-            print(f"step {step} loss {running / 100:.4f} rate {rate:.2e} progress {progress:.3f} seconds {clock.elapsed():.0f}", flush=True)
-            running = 0.0
+            print(
+                f"step {step} loss {running / counted:.4f} rate {rate:.2e} "
+                f"progress {progress:.3f} seconds {clock.elapsed():.0f}",
+                flush=True,
+            )
+            running, counted = 0.0, 0
         if time.time() - saved > arguments.save_every:
             save()
             saved = time.time()

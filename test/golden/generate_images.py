@@ -134,6 +134,8 @@ def files() -> dict[str, bytes]:
 def swapped_profile() -> bytes:
     """An sRGB profile whose red and green primaries changed places: hard to overlook."""
     data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    # The date of making, which would make every run's file another one.
+    data[24:36] = struct.pack(">6H", 2024, 1, 1, 0, 0, 0)
     red, green = data.find(b"rXYZ"), data.find(b"gXYZ")
     data[red : red + 4], data[green : green + 4] = b"gXYZ", b"rXYZ"
     return bytes(data)

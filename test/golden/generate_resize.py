@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL
+import torch
 from diffusers import __version__ as diffusers_version
 from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
@@ -125,7 +126,7 @@ def postprocessed() -> dict:
     values = np.concatenate([halves.astype("<f4"), near, np.arange(256, dtype="<f4") / 255])
     values = np.clip(values, 0, 1).astype("<f4")
     values = np.concatenate([values, np.zeros(-len(values) % 48, "<f4")]).reshape(1, 3, 4, -1)
-    array = VaeImageProcessor.pt_to_numpy(__import__("torch").from_numpy(values))
+    array = VaeImageProcessor.pt_to_numpy(torch.from_numpy(values))
     image = VaeImageProcessor.numpy_to_pil(array)[0]
     return {"shape": values.shape, "data": text(values.tobytes()), "rgb": text(image.tobytes())}
 

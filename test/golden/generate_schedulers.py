@@ -249,7 +249,7 @@ OTHER: list[dict[str, Any]] = [
     {"name": "custom timesteps", "className": "EulerDiscreteScheduler", "config": MODEL, "start": {"timesteps": [999, 845, 730, 587, 443, 310, 193, 116, 53, 13], "strength": 0.5}},
     {"name": "custom sigmas", "className": "EulerDiscreteScheduler", "config": MODEL, "start": {"sigmas": [14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.0]}},
     {"name": "custom sigmas and strength", "className": "EulerDiscreteScheduler", "config": MODEL, "start": {"sigmas": [14.615, 6.315, 3.771, 2.181, 1.342, 0.0], "strength": 0.6}},
-    {"name": "custom timesteps with one twice", "className": "DPMSolverMultistepScheduler", "config": MODEL, "start": {"timesteps": [999, 850, 736, 736, 455, 343, 24], "strength": 0.75}},
+    {"name": "custom timesteps with one twice", "className": "EulerDiscreteScheduler", "config": MODEL, "start": {"timesteps": [999, 850, 736, 736, 455, 343, 24], "strength": 0.75}},
     {"name": "learned variance", "className": "DPMSolverMultistepScheduler", "config": {**PIXELS, "variance_type": "learned_range"}, "start": {"numInferenceSteps": 5}, "extraChannels": 3, "shape": [1, 3, 2, 2]},
     {"name": "dynamic flow shift", "className": "DPMSolverMultistepScheduler", "config": {**MODEL, "use_flow_sigmas": True, "prediction_type": "flow_prediction", "use_dynamic_shifting": True}, "start": {"numInferenceSteps": 6, "mu": 0.7}},
     {"name": "49 trailing steps that are 50", "className": "DDIMScheduler", "config": {**MODEL, "timestep_spacing": "trailing"}, "start": {"numInferenceSteps": 49}},
@@ -264,6 +264,8 @@ def cases() -> list[dict[str, Any]]:
                 continue
             if config is SHORT and start["numInferenceSteps"] > 40:
                 continue
+            if config.get("use_beta_sigmas") and start == {"numInferenceSteps": 50}:
+                continue  # rounds the first two timesteps alike, and then runs out of sigmas
             name = f"{about}, {start['numInferenceSteps']} steps" + (f", strength {start['strength']}" if "strength" in start else "")
             case = {"name": name, "className": class_name, "config": config, "start": start, "shape": [1, 2, 2, 2], "seed": 7}
             made.append({**case, "step": step} if step else case)
@@ -292,6 +294,8 @@ def golden(case: dict[str, Any]) -> dict[str, Any]:
     result = run_case(case)
     if "error" in result:
         raise RuntimeError(f"{case}: {result['error']}")
+    if any(x is None for sample in result["samples"] for x in sample):
+        raise RuntimeError(f"{case}: not finite")
     kept = {key: result[key] for key in ("timesteps", "sigmas", "initNoiseSigma", "numInferenceSteps")}
     kept["timesteps"] = [int(t) if float(t).is_integer() else t for t in kept["timesteps"]]
     kept["initNoiseSigma"] = compact([kept["initNoiseSigma"]])[0]

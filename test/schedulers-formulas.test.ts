@@ -1,0 +1,173 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { ddimPrediction, ddimSigma } from '../lib/schedulers/ddim.js';
+import {
+  addsNoise,
+  DPM_ALGORITHMS,
+  imageFromNoise,
+  noiseFromImage,
+  noiseLevel,
+  predictedImage,
+  solverUpdate,
+} from '../lib/schedulers/dpm-solver-updates.js';
+import { ancestralStep } from '../lib/schedulers/euler-ancestral-discrete.js';
+import { denoised, eulerUpdate } from '../lib/schedulers/euler-discrete.js';
+import { type LinearForm, minus, plus, times } from '../lib/schedulers/linear-form.js';
+import { adamsBashforth, pndmTransfer } from '../lib/schedulers/pndm.js';
+
+/** The coefficients of a form by operand. */
+function coefficients(form: LinearForm<string>): Record<string, number> {
+  return Object.fromEntries(plus(form).map(([coefficient, name]) => [name, coefficient]));
+}
+
+function close(actual: number | undefined, expected: number, limit = 1e-12): void {
+  const error = Math.abs((actual ?? Number.NaN) - expected);
+  assert.ok(error <= limit * Math.max(1, Math.abs(expected)), `${actual} is not ${expected}`);
+}
+
+/** A sample of known image and noise; a perfect network predicts them. */
+const signal = { image: 0.7, noise: -1.3 };
+function value(form: LinearForm<string>, operands: Record<string, number>): number {
+  return form.reduce((sum, [coefficient, name]) => sum + coefficient * (operands[name] ?? NaN), 0);
+}
+
+test('forms add, scale and merge their operands', () => {
+  const form = minus(times(2, [[3, 'x']]), [
+    [1, 'x'],
+    [4, 'y'],
+  ]);
+  assert.deepEqual(form, [
+    [5, 'x'],
+    [-4, 'y'],
+  ]);
+});
+
+for (const predictionType of ['epsilon', 'sample', 'v_prediction'] as const) {
+  test(`DDIM finds image and noise of a sample from a perfect ${predictionType}`, () => {
+    const alphaBar = 0.3;
+    const [a, s] = [Math.sqrt(alphaBar), Math.sqrt(1 - alphaBar)];
+    const outputs = {
+      epsilon: signal.noise,
+      sample: signal.image,
+      v_prediction: a * signal.noise - s * signal.image,
+    };
+    const operands = { x: a * signal.image + s * signal.noise, m: outputs[predictionType] };
+    const { x0, epsilon } = ddimPrediction(predictionType, alphaBar, 'x', 'm');
+    close(value(x0, operands), signal.image);
+    close(value(epsilon, operands), signal.noise);
+  });
+}
+
+test('DDIM adds no noise with η 0, and the ancestral variance with η 1', () => {
+  assert.equal(ddimSigma(0.3, 0.6, 0), 0);
+  close(ddimSigma(0.3, 0.6, 1) ** 2, (0.4 / 0.7) * (1 - 0.3 / 0.6));
+});
+
+test('the PNDM transfer moves a sample along its image and noise', () => {
+  const [from, to] = [0.2, 0.5];
+  const form = pndmTransfer('epsilon', from, to, 'x', [[1, 'e']]);
+  const operands = {
+    x: Math.sqrt(from) * signal.image + Math.sqrt(1 - from) * signal.noise,
+    e: signal.noise,
+  };
+  close(
+    value(form, operands),
+    Math.sqrt(to) * signal.image + Math.sqrt(1 - to) * signal.noise,
+    1e-9,
+  );
+});
+
+test('Adams-Bashforth weights sum to one and are exact for polynomials of their order', () => {
+  for (const order of [1, 2, 3, 4]) {
+    const outputs = Array.from({ length: order }, (_, i) => i);
+    const form = adamsBashforth(outputs);
+    close(
+      form.reduce((sum, [weight]) => sum + weight, 0),
+      1,
+    );
+    // The integral of tᵏ over 0..1 from its values at 0, −1, −2, …
+    for (let k = 0; k < order; k++) {
+      close(
+        form.reduce((sum, [weight, i]) => sum + weight * (-i) ** k, 0),
+        1 / (k + 1),
+      );
+    }
+  }
+});
+
+test('an Euler step to zero lands on the predicted image', () => {
+  const x: LinearForm<string> = [[1, 'x']];
+  const D = denoised('epsilon', { sigma: 3, sigmaHat: 3 }, x, 'm');
+  const got = coefficients(eulerUpdate(x, D, 3, 0));
+  close(got.x, 1);
+  close(got.m, -3);
+});
+
+test('an ancestral step splits the variance of the level it lands on', () => {
+  const { sigmaUp, sigmaDown } = ancestralStep(5, 2);
+  close(sigmaUp ** 2 + sigmaDown ** 2, 4);
+  close(sigmaDown, 4 / 5);
+  assert.deepEqual(ancestralStep(5, 0), { sigmaUp: 0, sigmaDown: 0 });
+});
+
+test('noise and image of a DPM sample are found from each other', () => {
+  const level = noiseLevel(1.7, false);
+  close(level.alpha ** 2 + level.sigma ** 2, 1);
+  const image = imageFromNoise(level, 'x', [[1, 'n']]);
+  const noise = noiseFromImage(level, 'x', image);
+  const got = coefficients(noise);
+  close(got.n, 1);
+  close(got.x, 0);
+  const flow = noiseLevel(0.25, true);
+  assert.deepEqual([flow.alpha, flow.sigma], [0.75, 0.25]);
+  const predicted = coefficients(predictedImage('flow_prediction', flow, 0.25, 'x', 'm'));
+  assert.deepEqual(predicted, { x: 1, m: -0.25 });
+});
+
+for (const algorithm of DPM_ALGORITHMS) {
+  for (const order of [1, 2, 3]) {
+    if (algorithm === 'sde-dpmsolver' && order === 3) continue;
+    test(`${algorithm} of order ${order} with a constant prediction is the exact solution`, () => {
+      const levels = [0.5, 1.1, 2.3, 4.1].map((ratio) => noiseLevel(ratio, false));
+      const image = algorithm.endsWith('++');
+      const update = solverUpdate({
+        algorithm,
+        solverType: 'midpoint',
+        levels: levels.slice(0, order + 1),
+        sample: 'x',
+        models: Array.from({ length: order }, () => [[1, 'm']] as const),
+        noise: addsNoise(algorithm) ? 'n' : undefined,
+      });
+      const got = coefficients(update);
+      const [t, s] = [levels[0], levels[1]];
+      assert.ok(t && s);
+      if (!addsNoise(algorithm)) {
+        // α x̂ + σ n̂ with either part kept fixed.
+        close(got.x, image ? t.sigma / s.sigma : t.alpha / s.alpha);
+        close(
+          got.m,
+          image ? t.alpha - (s.alpha * t.sigma) / s.sigma : t.sigma - (s.sigma * t.alpha) / s.alpha,
+        );
+      } else if (image) {
+        // The noise left of the old and the fresh noise make up the new level.
+        close(((got.x ?? 0) * s.sigma) ** 2 + (got.n ?? 0) ** 2, t.sigma ** 2);
+        close((got.x ?? 0) * s.alpha + (got.m ?? 0), t.alpha);
+      }
+    });
+  }
+}
+
+test('a step of no length changes nothing, in any order', () => {
+  for (const algorithm of DPM_ALGORITHMS.filter((name) => name !== 'sde-dpmsolver')) {
+    for (const solverType of ['midpoint', 'heun'] as const) {
+      const levels = [1.1, 1.1, 2.3, 4.1].map((ratio) => noiseLevel(ratio, false));
+      const models = ['m0', 'm1', 'm2'].map((name) => [[1, name]] as const);
+      const got = coefficients(
+        solverUpdate({ algorithm, solverType, levels, sample: 'x', models }),
+      );
+      close(got.x, 1);
+      for (const name of ['m0', 'm1', 'm2']) close(got[name], 0);
+    }
+  }
+});

@@ -1,0 +1,328 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import {
+  DDIMScheduler,
+  DPMSolverMultistepScheduler,
+  EulerAncestralDiscreteScheduler,
+  EulerDiscreteScheduler,
+  Generator,
+  memoryStats,
+  PNDMScheduler,
+  type StartOptions,
+  schedulerClass,
+  schedulerNames,
+  Tensor,
+} from '../lib/index.js';
+
+const invalid = { name: 'InvalidArgumentError', code: 'ERR_INVALID_ARGUMENT' };
+const model = { beta_start: 0.00085, beta_end: 0.012, beta_schedule: 'scaled_linear' };
+
+function tensor(values: readonly number[]): Tensor {
+  return Tensor.fromArray(Float32Array.from(values), [values.length, 1]);
+}
+
+const start = (className: string, options: StartOptions, config: object = {}) =>
+  schedulerClass(className)
+    .fromConfig({ ...model, ...config })
+    .start(options);
+
+for (const className of schedulerNames) {
+  test(`${className}: a run gives every tensor back, disposed halfway or at the end`, () => {
+    const before = memoryStats().tensors;
+    const variants = [
+      {},
+      { thresholding: true },
+      { skip_prk_steps: true },
+      { solver_order: 3, algorithm_type: 'sde-dpmsolver++' },
+      { thresholding: true, algorithm_type: 'dpmsolver', final_sigmas_type: 'sigma_min' },
+    ];
+    for (const config of variants) {
+      for (const steps of [3, 20]) {
+        using run = start(className, { numInferenceSteps: 20 }, config);
+        let sample = tensor([1, -2]);
+        for (const t of run.timesteps.slice(0, steps)) {
+          using input = run.scaleModelInput(sample, t);
+          const next = run.step(input, t, sample, { eta: 1, sChurn: 5 });
+          sample.dispose();
+          sample = next;
+        }
+        using noisy = run.addNoise(sample, sample, run.timesteps[1] ?? 0);
+        assert.notEqual(noisy, sample);
+        sample.dispose();
+      }
+    }
+    assert.equal(memoryStats().tensors, before);
+  });
+
+  test(`${className}: inputs stay as they are and belong to the caller`, () => {
+    using run = start(className, { numInferenceSteps: 10 });
+    using sample = tensor([1, -2]);
+    using output = tensor([0.5, 0.25]);
+    const [t = 0] = run.timesteps;
+    using input = run.scaleModelInput(sample, t);
+    input.dispose();
+    run.step(output, t, sample).dispose();
+    assert.deepEqual([...(sample.data as Float32Array)], [1, -2]);
+    assert.deepEqual([...(output.data as Float32Array)], [0.5, 0.25]);
+  });
+
+  test(`${className}: a disposed run refuses to step`, () => {
+    const run = start(className, { numInferenceSteps: 10 });
+    run.dispose();
+    run.dispose();
+    using sample = tensor([1]);
+    assert.throws(() => run.step(sample, run.timesteps[0] ?? 0, sample), { code: 'ERR_DISPOSED' });
+  });
+
+  test(`${className}: two runs of one scheduler do not disturb each other`, () => {
+    const scheduler = schedulerClass(className).fromConfig(model);
+    const results = [0, 1].map((order) => {
+      using first = scheduler.start({ numInferenceSteps: 5 });
+      using second = scheduler.start({ numInferenceSteps: 5 });
+      const runs = order === 0 ? [first] : [first, second];
+      const generators = runs.map(() => new Generator().manualSeed(3));
+      const samples = runs.map(() => tensor([1, -2]));
+      for (const t of first.timesteps) {
+        for (const [i, run] of runs.entries()) {
+          const sample = samples[i] ?? tensor([]);
+          using input = run.scaleModelInput(sample, t);
+          const next = run.step(input, t, sample, { generator: generators[i], eta: 0.5 });
+          sample.dispose();
+          samples[i] = next;
+        }
+      }
+      return samples.map((sample) => [...(sample.data as Float32Array)]);
+    });
+    assert.deepEqual(results[1], [results[0]?.[0], results[0]?.[0]]);
+  });
+
+  test(`${className}: step counts, strengths and schedules are checked before anything runs`, () => {
+    const wrong: unknown[] = [
+      {},
+      undefined,
+      { numInferenceSteps: 0 },
+      { numInferenceSteps: 2.5 },
+      { numInferenceSteps: '10' },
+      { numInferenceSteps: Number.NaN },
+      { numInferenceSteps: 10, timesteps: [1] },
+      { timesteps: [5, 1], sigmas: [1, 0] },
+      { timesteps: [] },
+      { timesteps: [Number.NaN] },
+      { sigmas: [1] },
+      { numInferenceSteps: 10, strength: 1.4 },
+      { numInferenceSteps: 10, strength: -0.1 },
+      { numInferenceSteps: 10, strength: '0.5' },
+      { numInferenceSteps: 10, strength: Number.NaN },
+      { numInferenceSteps: 10, beginIndex: -1 },
+      { numInferenceSteps: 10, beginIndex: 99 },
+    ];
+    for (const options of wrong) {
+      assert.throws(
+        () => start(className, options as StartOptions),
+        invalid,
+        JSON.stringify(options),
+      );
+    }
+  });
+
+  test(`${className}: custom schedules are taken exactly where the class says so`, () => {
+    const { customSchedules } = schedulerClass(className);
+    const schedules = { timesteps: [900, 500, 100], sigmas: [10, 3, 1, 0] };
+    for (const [kind, taken] of Object.entries(customSchedules) as [
+      'timesteps' | 'sigmas',
+      boolean,
+    ][]) {
+      const attempt = () => start(className, { [kind]: schedules[kind] });
+      if (taken) assert.equal(attempt().timesteps.length, 3);
+      else assert.throws(attempt, { ...invalid, message: new RegExp(`no custom ${kind}`) });
+    }
+  });
+}
+
+test('strength keeps the last steps and truncates the product as it stands', () => {
+  const cut = (numInferenceSteps: number, strength: number) =>
+    start('DDIMScheduler', { numInferenceSteps, strength }).timesteps.length;
+  assert.deepEqual([cut(50, 0.8), cut(50, 0.58), cut(50, 1), cut(10, 0.3)], [40, 28, 50, 3]);
+});
+
+test('a strength that leaves no step is refused with the smallest that does', () => {
+  const attempt = () => start('DDIMScheduler', { numInferenceSteps: 40, strength: 0.02 });
+  assert.throws(attempt, {
+    ...invalid,
+    message: /at least 0\.025 for strength but received 0\.02/,
+  });
+  start('DDIMScheduler', { numInferenceSteps: 40, strength: 0.025 });
+});
+
+test('PNDM runs one step more than asked, so even no strength leaves one', () => {
+  const options = { numInferenceSteps: 10, strength: 0 };
+  const run = start('PNDMScheduler', options, { skip_prk_steps: true, steps_offset: 1 });
+  assert.deepEqual(run.timesteps, [1]);
+  assert.equal(
+    start('PNDMScheduler', { numInferenceSteps: 10 }, { skip_prk_steps: true }).timesteps.length,
+    11,
+  );
+});
+
+test('sigmas stay beside the timesteps that strength leaves', () => {
+  const full = start('EulerDiscreteScheduler', { numInferenceSteps: 10 });
+  const cut = start('EulerDiscreteScheduler', { numInferenceSteps: 10, strength: 0.5 });
+  assert.equal(full.sigmas.length, 11);
+  assert.deepEqual(cut.sigmas, full.sigmas.slice(5));
+  assert.deepEqual(cut.timesteps, full.timesteps.slice(5));
+  assert.equal(cut.initNoiseSigma, full.initNoiseSigma);
+});
+
+test('beginIndex skips timesteps as strength does', () => {
+  const byStrength = start('DPMSolverMultistepScheduler', { numInferenceSteps: 10, strength: 0.7 });
+  const byIndex = start('DPMSolverMultistepScheduler', { numInferenceSteps: 10, beginIndex: 3 });
+  assert.deepEqual(byIndex.timesteps, byStrength.timesteps);
+  assert.deepEqual(byIndex.sigmas, byStrength.sigmas);
+  assert.equal(byIndex.numInferenceSteps, 7);
+});
+
+test('timesteps of Euler may be fractions', () => {
+  const { timesteps } = start('EulerDiscreteScheduler', { numInferenceSteps: 3 });
+  assert.deepEqual(timesteps, [999, 499.5, 0]);
+});
+
+test('a schedule that goes on after its end is refused', () => {
+  using run = start('EulerDiscreteScheduler', { numInferenceSteps: 1 });
+  using sample = tensor([1]);
+  run.step(sample, 0, sample).dispose();
+  assert.throws(() => run.step(sample, 0, sample), { ...invalid, message: /at most 1 steps/ });
+});
+
+test('a first timestep that occurs twice starts at the first of both', () => {
+  using run = start('EulerDiscreteScheduler', { timesteps: [900, 900, 100] });
+  let sample = tensor([1]);
+  for (const t of run.timesteps) {
+    const next = run.step(sample, t, sample);
+    sample.dispose();
+    sample = next;
+  }
+  sample.dispose();
+});
+
+test('an unlisted timestep is an error for Euler and the last one for DPM-Solver', () => {
+  using euler = start('EulerDiscreteScheduler', { numInferenceSteps: 10 });
+  using solver = start('DPMSolverMultistepScheduler', { numInferenceSteps: 10 });
+  using sample = tensor([1]);
+  assert.throws(() => euler.addNoise(sample, sample, 12.5), invalid);
+  using last = solver.addNoise(sample, sample, solver.timesteps[9] ?? 0);
+  using unlisted = solver.addNoise(sample, sample, 12.5);
+  assert.deepEqual(unlisted.data, last.data);
+});
+
+test('timesteps beyond the training ones are refused at the start', () => {
+  const options = { numInferenceSteps: 1000 };
+  assert.throws(() => start('DDIMScheduler', options, { steps_offset: 1 }), {
+    ...invalid,
+    message: /whole number below 1000 for timestep but received 1000/,
+  });
+  assert.throws(() => start('DDIMScheduler', { numInferenceSteps: 1001 }), {
+    ...invalid,
+    message: /at most 1000 for numInferenceSteps/,
+  });
+});
+
+test('Runge-Kutta needs four steps, and says how to do without', () => {
+  assert.throws(() => start('PNDMScheduler', { numInferenceSteps: 3 }), {
+    ...invalid,
+    message: /at least 4 .*skipPrkSteps/,
+  });
+  assert.equal(start('PNDMScheduler', { numInferenceSteps: 4 }).timesteps.length, 13);
+});
+
+test('custom timesteps do not go with sigmas from a formula', () => {
+  const timesteps = [900, 500, 100];
+  const clashes: [string, object][] = [
+    ['EulerDiscreteScheduler', { use_karras_sigmas: true }],
+    ['EulerDiscreteScheduler', { use_exponential_sigmas: true }],
+    ['EulerDiscreteScheduler', { use_beta_sigmas: true }],
+    ['EulerDiscreteScheduler', { timestep_type: 'continuous', prediction_type: 'v_prediction' }],
+    ['DPMSolverMultistepScheduler', { use_karras_sigmas: true }],
+    ['DPMSolverMultistepScheduler', { use_lu_lambdas: true }],
+    ['DPMSolverMultistepScheduler', { use_flow_sigmas: true }],
+  ];
+  for (const [className, config] of clashes) {
+    assert.throws(() => start(className, { timesteps }, config), {
+      ...invalid,
+      message: /Custom timesteps/,
+    });
+  }
+});
+
+test('third order of sde-dpmsolver and a stray mu are refused', () => {
+  const config = {
+    algorithm_type: 'sde-dpmsolver',
+    final_sigmas_type: 'sigma_min',
+    solver_order: 3,
+  };
+  assert.throws(
+    () => start('DPMSolverMultistepScheduler', { numInferenceSteps: 9 }, config),
+    invalid,
+  );
+  assert.throws(
+    () => start('DPMSolverMultistepScheduler', { numInferenceSteps: 9, mu: 1 }),
+    invalid,
+  );
+});
+
+test('one generator per sample draws each sample for itself', () => {
+  const config = { ...model, prediction_type: 'epsilon' };
+  const scheduler = EulerAncestralDiscreteScheduler.fromConfig(config);
+  const step = (values: number[], seeds: number[]) => {
+    using run = scheduler.start({ numInferenceSteps: 4 });
+    using sample = tensor(values);
+    const generator = seeds.map((seed) => new Generator().manualSeed(seed));
+    using next = run.step(sample, run.timesteps[0] ?? 0, sample, { generator });
+    return [...(next.data as Float32Array)];
+  };
+  assert.deepEqual(step([1, 2], [5, 6]), [...step([1], [5]), ...step([2], [6])]);
+  assert.throws(() => step([1, 2, 3], [5, 6]), { ...invalid, message: /one generator or 3/ });
+});
+
+test('given noise is used instead of drawn noise', () => {
+  using noise = tensor([0.5, -0.5]);
+  using sample = tensor([1, 2]);
+  const generator = new Generator().manualSeed(1);
+  using ddim = DDIMScheduler.fromConfig(model).start({ numInferenceSteps: 4 });
+  const [t = 0] = ddim.timesteps;
+  using a = ddim.step(sample, t, sample, { eta: 1, varianceNoise: noise, generator });
+  using b = ddim.step(sample, t, sample, { eta: 1, varianceNoise: noise });
+  assert.deepEqual(a.data, b.data);
+  const sde = DPMSolverMultistepScheduler.fromConfig(model, { algorithmType: 'sde-dpmsolver++' });
+  using run = sde.start({ numInferenceSteps: 4 });
+  using c = run.step(sample, run.timesteps[0] ?? 0, sample, { varianceNoise: noise, generator });
+  assert.equal(c.dtype, 'float32');
+  assert.equal(generator.initialSeed, 1n);
+  using drawn = run.step(sample, run.timesteps[1] ?? 0, sample, { generator });
+  assert.equal(drawn.shape[0], 2);
+});
+
+test('half precision comes back in the dtype of the model output', () => {
+  for (const dtype of ['float16', 'bfloat16'] as const) {
+    for (const className of schedulerNames) {
+      using wide = tensor([1, 2]);
+      using sample = wide.to({ dtype });
+      using run = start(className, { numInferenceSteps: 4, strength: 1 });
+      const [t = 0] = run.timesteps;
+      using noisy = run.addNoise(sample, sample, t);
+      using input = run.scaleModelInput(sample, t);
+      using next = run.step(sample, t, sample, { eta: 1 });
+      assert.deepEqual([noisy.dtype, input.dtype, next.dtype], [dtype, dtype, dtype], className);
+    }
+  }
+});
+
+test('Euler takes the scaled and keeps the unscaled sample apart', () => {
+  using run = EulerDiscreteScheduler.fromConfig(model).start({ numInferenceSteps: 2 });
+  using sample = tensor([14.6]);
+  const [sigma = 0] = run.sigmas;
+  using input = run.scaleModelInput(sample, run.timesteps[0] ?? 0);
+  const [scaled = 0] = input.data as Float32Array;
+  assert.ok(Math.abs(scaled - 14.6 / Math.sqrt(sigma ** 2 + 1)) < 1e-6);
+  assert.equal(PNDMScheduler.customSchedules.timesteps, false);
+});
