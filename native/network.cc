@@ -18,6 +18,9 @@ Network::Network(std::shared_ptr<const Program> program, const std::vector<Place
       instructions_(program_->instructions),
       device_(device),
       type_(type) {
+  std::set<ValueRef> packable;
+  if (device.is_cpu() && CanPack(type)) packable = PackableWeights(instructions_, fixed_);
+  std::set<ValueRef> mapped;
   std::unordered_map<std::string, const Parameter*> open;
   for (const auto& parameter : program_->parameters) open[parameter.name] = &parameter;
   std::unordered_map<std::string, std::shared_ptr<MappedFile>> files;
@@ -34,13 +37,21 @@ Network::Network(std::shared_ptr<const Program> program, const std::vector<Place
     auto& file = files[placement.file];
     if (!file) file = std::make_shared<MappedFile>(placement.file);
     at::Tensor weight = TensorInFile(file, placement.offset, placement.type, placement.shape);
-    if (weight.is_floating_point()) weight = weight.to(device, type);
-    fixed_[~parameter.place] = weight.to(device);
+    const bool converted = !device.is_cpu() || (weight.is_floating_point() && placement.type != type);
+    if (converted) {
+      weight = weight.is_floating_point() ? weight.to(device, type) : weight.to(device);
+    } else if (packable.count(parameter.place) != 0) {
+      // Packing reads it once, byte by byte as it were, so it may stay where it is.
+      mapped.insert(parameter.place);
+    } else if (!IsAligned(*file, placement.offset, placement.type)) {
+      weight = weight.clone();
+    }
+    fixed_[~parameter.place] = std::move(weight);
   }
   if (!open.empty()) {
     throw CoreError("ERR_CHECKPOINT", "Parameter " + open.begin()->first + " was not filled.");
   }
-  if (device.is_cpu()) UsePackedOperators(instructions_, fixed_, type);
+  UsePackedOperators(instructions_, fixed_, packable, mapped);
 }
 
 const Network::Plan& Network::PlanFor(const std::vector<int32_t>& outputs) {

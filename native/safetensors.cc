@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 
 #include "errors.h"
@@ -46,15 +47,20 @@ at::Tensor TensorInFile(const std::shared_ptr<MappedFile>& file, uint64_t offset
   if (offset > file->size() || bytes > file->size() - offset) {
     throw CoreError("ERR_CHECKPOINT", "A tensor lies outside its file.");
   }
-  char* address = file->data() + offset;
-  const auto options = at::TensorOptions().dtype(type);
-  if (reinterpret_cast<uintptr_t>(address) % c10::elementSize(type) != 0) {
-    at::Tensor copy = at::empty(shape, options);
-    std::memcpy(copy.data_ptr(), address, bytes);
-    return copy;
-  }
   return at::from_blob(
-      address, shape, [file](void*) {}, options);
+      file->data() + offset, shape, [file](void*) {}, at::TensorOptions().dtype(type));
+}
+
+bool IsAligned(const MappedFile& file, uint64_t offset, at::ScalarType type) {
+  return reinterpret_cast<uintptr_t>(file.data() + offset) % c10::elementSize(type) == 0;
+}
+
+void ForgetPages(const at::Tensor& mapped) {
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<uintptr_t>(mapped.data_ptr());
+  const uintptr_t first = (begin + page - 1) / page * page;
+  const uintptr_t last = (begin + mapped.nbytes()) / page * page;
+  if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
 }
 
 }  // namespace torchbrush

@@ -27,8 +27,14 @@ class MappedFile {
   uint64_t size_ = 0;
 };
 
-// The tensor at `offset`; it keeps the mapping alive. Memory that is not aligned for the dtype
-// (files written before safetensors padded its header) is copied.
+// Whether a tensor's memory is aligned for its dtype; it is not in files that were written before
+// safetensors padded its header.
+bool IsAligned(const MappedFile& file, uint64_t offset, at::ScalarType type);
+
+// Lets the pages of a mapped tensor go that it shares with no other. They come back from the file.
+void ForgetPages(const at::Tensor& mapped);
+
+// The tensor at `offset`, in the file's own memory, which it keeps mapped.
 at::Tensor TensorInFile(const std::shared_ptr<MappedFile>& file, uint64_t offset, at::ScalarType type,
                         const std::vector<int64_t>& shape);
 

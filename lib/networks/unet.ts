@@ -65,7 +65,9 @@ export class UNet {
 
   /** ε_uncond + scale·(ε_cond − ε_uncond) (Ho & Salimans, https://arxiv.org/abs/2207.12598). */
   static guide(unconditional: Tensor, conditional: Tensor, scale: number): Tensor {
-    return linearCombination([1 - scale, scale], [unconditional, conditional]);
+    // The difference first: it is small and nearly exact, where scale·ε_cond would be rounded.
+    using difference = linearCombination([1, -1], [conditional, unconditional]);
+    return linearCombination([1, scale], [unconditional, difference]);
   }
 }
 

@@ -5,8 +5,11 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
+
+#include "../safetensors.h"
 
 namespace torchbrush {
 namespace {
@@ -32,26 +35,32 @@ struct OneDnn {
 // One weight; packed for the first shape it meets. Other shapes reuse it.
 struct PackedWeight {
   at::Tensor weight;
+  bool mapped;
   bool packed = false;
+
+  void Pack(const c10::OperatorHandle& op, torch::jit::Stack arguments) {
+    at::Tensor fresh = Call(op, std::move(arguments));
+    // A packer that had nothing to do gives back what it was given.
+    if (mapped && !(fresh.layout() == at::kStrided && fresh.is_alias_of(weight))) ForgetPages(weight);
+    weight = std::move(fresh);
+    packed = true;
+  }
 };
 
 std::vector<int64_t> Integers(const c10::IValue& value) { return value.toIntVector(); }
 
-void ReplaceConvolution(Instruction& instruction, std::vector<c10::IValue>& fixed,
-                        const std::shared_ptr<OneDnn>& onednn) {
+void ReplaceConvolution(Instruction& instruction, const std::vector<c10::IValue>& fixed,
+                        const std::shared_ptr<PackedWeight>& held, const std::shared_ptr<OneDnn>& onednn) {
   const auto& in = instruction.inputs;
   const auto stride = Integers(fixed[~in[3]]);
   const auto padding = Integers(fixed[~in[4]]);
   const auto dilation = Integers(fixed[~in[5]]);
   const int64_t groups = fixed[~in[6]].toInt();
-  auto held = std::make_shared<PackedWeight>(PackedWeight{fixed[~in[1]].toTensor()});
-  fixed[~in[1]] = c10::IValue();
   instruction.run = [=](torch::jit::Stack& stack) {
     const at::Tensor x = stack[0].toTensor().contiguous(at::MemoryFormat::ChannelsLast);
     if (!held->packed) {
-      held->weight =
-          Call(onednn->pack_convolution, {held->weight, padding, stride, dilation, groups, x.sizes().vec()});
-      held->packed = true;
+      held->Pack(onednn->pack_convolution,
+                 {held->weight, padding, stride, dilation, groups, x.sizes().vec()});
     }
     at::Tensor y = Call(onednn->convolution, {x, held->weight, stack[2], padding, stride, dilation, groups,
                                               "none", Pointwise(), c10::IValue()});
@@ -60,17 +69,13 @@ void ReplaceConvolution(Instruction& instruction, std::vector<c10::IValue>& fixe
   };
 }
 
-void ReplaceLinear(Instruction& instruction, std::vector<c10::IValue>& fixed,
+void ReplaceLinear(Instruction& instruction, const std::shared_ptr<PackedWeight>& held,
                    const std::shared_ptr<OneDnn>& onednn) {
-  const auto& in = instruction.inputs;
-  auto held = std::make_shared<PackedWeight>(PackedWeight{fixed[~in[1]].toTensor()});
-  fixed[~in[1]] = c10::IValue();
   instruction.run = [=](torch::jit::Stack& stack) {
     const at::Tensor x = stack[0].toTensor();
     if (!held->packed) {
       const int64_t rows = x.numel() / x.size(-1);
-      held->weight = Call(onednn->pack_linear, {held->weight, rows});
-      held->packed = true;
+      held->Pack(onednn->pack_linear, {held->weight, rows});
     }
     at::Tensor y = Call(onednn->linear, {x, held->weight, stack[2], "none", Pointwise(), c10::IValue()});
     stack.clear();
@@ -78,42 +83,55 @@ void ReplaceLinear(Instruction& instruction, std::vector<c10::IValue>& fixed,
   };
 }
 
-// oneDNN has no bfloat16 kernels for older processors; it says so when asked.
-bool CanPack(const OneDnn& onednn, at::ScalarType type) {
+bool IsConvolution(const Instruction& instruction) { return instruction.name == "aten::conv2d"; }
+
+}  // namespace
+
+bool CanPack(at::ScalarType type) {
+  if ((type != at::kFloat && type != at::kBFloat16) || !at::hasMKLDNN()) return false;
   try {
-    Call(onednn.pack_linear, {at::zeros({16, 16}, at::TensorOptions().dtype(type)), 16});
+    // Old processors have no bfloat16 kernels; oneDNN says so when it is asked.
+    Call(OneDnn().pack_linear, {at::zeros({16, 16}, at::TensorOptions().dtype(type)), 16});
     return true;
   } catch (const c10::Error&) {
     return false;
   }
 }
 
-}  // namespace
-
-void UsePackedOperators(std::vector<Instruction>& instructions, std::vector<c10::IValue>& fixed,
-                        at::ScalarType type) {
-  if (type != at::kFloat && type != at::kBFloat16) return;
-  if (!at::hasMKLDNN()) return;
+std::set<ValueRef> PackableWeights(const std::vector<Instruction>& instructions,
+                                   const std::vector<c10::IValue>& fixed) {
   std::map<ValueRef, int> uses;
   for (const auto& instruction : instructions) {
     for (const ValueRef input : instruction.inputs) uses[input] += 1;
   }
-  auto onednn = std::make_shared<OneDnn>();
-  if (!CanPack(*onednn, type)) return;
-  for (auto& instruction : instructions) {
-    const bool convolution = instruction.name == "aten::conv2d";
-    if (!convolution && instruction.name != "aten::linear") continue;
+  std::set<ValueRef> packable;
+  for (const auto& instruction : instructions) {
+    if (!IsConvolution(instruction) && instruction.name != "aten::linear") continue;
     const ValueRef weight = instruction.inputs[1];
-    if (weight >= 0 || uses[weight] != 1 || !fixed[~weight].isTensor()) continue;
-    bool constant = true;
+    bool constant = weight < 0 && uses[weight] == 1;
     for (size_t i = 3; i < instruction.inputs.size(); ++i) {
-      constant = constant && instruction.inputs[i] < 0 && !fixed[~instruction.inputs[i]].isString();
+      const ValueRef input = instruction.inputs[i];
+      constant = constant && input < 0 && !fixed[~input].isString();
     }
-    if (!constant) continue;
-    if (convolution) {
-      ReplaceConvolution(instruction, fixed, onednn);
+    if (constant) packable.insert(weight);
+  }
+  return packable;
+}
+
+void UsePackedOperators(std::vector<Instruction>& instructions, std::vector<c10::IValue>& fixed,
+                        const std::set<ValueRef>& packable, const std::set<ValueRef>& mapped) {
+  if (packable.empty()) return;
+  auto onednn = std::make_shared<OneDnn>();
+  for (auto& instruction : instructions) {
+    if (instruction.inputs.size() < 2 || packable.count(instruction.inputs[1]) == 0) continue;
+    const ValueRef place = instruction.inputs[1];
+    auto held =
+        std::make_shared<PackedWeight>(PackedWeight{fixed[~place].toTensor(), mapped.count(place) != 0});
+    fixed[~place] = c10::IValue();
+    if (IsConvolution(instruction)) {
+      ReplaceConvolution(instruction, fixed, held, onednn);
     } else {
-      ReplaceLinear(instruction, fixed, onednn);
+      ReplaceLinear(instruction, held, onednn);
     }
   }
 }
