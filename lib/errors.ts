@@ -79,7 +79,9 @@ export function expected(
   hint?: string,
 ): InvalidArgumentError {
   const way = hint === undefined ? '' : ` ${hint}`;
-  return new InvalidArgumentError(`Expected ${what} for ${name} but received ${show(received)}.${way}`);
+  return new InvalidArgumentError(
+    `Expected ${what} for ${name} but received ${show(received)}.${way}`,
+  );
 }
 
 function show(value: unknown): string {

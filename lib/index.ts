@@ -17,13 +17,23 @@ export { TextEncoder } from './networks/text-encoder.js';
 export { UNet } from './networks/unet.js';
 export { defaults } from './options.js';
 export { AutoPipelineForImage2Image, AutoPipelineForText2Image } from './pipelines/auto.js';
-export type { ComponentOverrides, LoadProgress, StableDiffusionComponents } from './pipelines/components.js';
+export type {
+  ComponentOverrides,
+  LoadProgress,
+  StableDiffusionComponents,
+} from './pipelines/components.js';
 export type { StepCallback, StepChanges, StepEvent } from './pipelines/denoise.js';
 export type { InitImage } from './pipelines/init-image.js';
 export { DiffusionPipeline, type FromPretrainedOptions } from './pipelines/pipeline.js';
 export type { StableDiffusionOptions } from './pipelines/stable-diffusion.js';
-export { type ImageToImageOptions, StableDiffusionImg2ImgPipeline } from './pipelines/stable-diffusion-img2img.js';
-export { StableDiffusionPipeline, type TextToImageOptions } from './pipelines/stable-diffusion-text2img.js';
+export {
+  type ImageToImageOptions,
+  StableDiffusionImg2ImgPipeline,
+} from './pipelines/stable-diffusion-img2img.js';
+export {
+  StableDiffusionPipeline,
+  type TextToImageOptions,
+} from './pipelines/stable-diffusion-text2img.js';
 export * from './schedulers/index.js';
 export { type DeviceInfo, devices, type MemoryStats, memoryStats } from './stats.js';
 export { type DType, Tensor, type TensorData } from './tensor.js';

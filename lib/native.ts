@@ -58,9 +58,18 @@ export type OperatorArgument =
   | undefined;
 
 export interface Core {
-  fromBuffer(buffer: ArrayBuffer, offset: number, shape: readonly number[], dtype: string): NativeTensor;
+  fromBuffer(
+    buffer: ArrayBuffer,
+    offset: number,
+    shape: readonly number[],
+    dtype: string,
+  ): NativeTensor;
   operator(name: string, overload: string): (...values: OperatorArgument[]) => unknown;
-  linearCombination(coefficients: readonly number[], tensors: NativeTensor[], dtype?: string): NativeTensor;
+  linearCombination(
+    coefficients: readonly number[],
+    tensors: NativeTensor[],
+    dtype?: string,
+  ): NativeTensor;
   randn(shape: readonly number[], generator: NativeGenerator, dtype: string): NativeTensor;
   NativeGenerator: new (seed: bigint) => NativeGenerator;
   loadProgram(bytes: Uint8Array): Promise<NativeProgram>;
@@ -106,7 +115,10 @@ let loaded: { core: Core; libtorch: LoadedLibtorch } | undefined;
  * @throws InvalidArgumentError `ERR_INVALID_ARGUMENT` when libtorch is loaded already.
  */
 export function configure(options: ConfigureOptions): void {
-  if (options.threads !== undefined && !(Number.isInteger(options.threads) && options.threads > 0)) {
+  if (
+    options.threads !== undefined &&
+    !(Number.isInteger(options.threads) && options.threads > 0)
+  ) {
     throw new InvalidArgumentError(
       `Expected a positive whole number for threads but received ${String(options.threads)}.`,
     );

@@ -1,7 +1,7 @@
 // The tensor operations that diffusion needs around the networks. All run at once on the calling
 // thread, take tensors without disposing them and return fresh ones.
 import type { Generator } from './generator.js';
-import { call, type Core, type NativeTensor, native, type OperatorArgument } from './native.js';
+import { type Core, call, type NativeTensor, native, type OperatorArgument } from './native.js';
 import { type DType, Tensor } from './tensor.js';
 
 type Operator = (...values: OperatorArgument[]) => unknown;
@@ -59,7 +59,11 @@ export function full(
 }
 
 export function concat(tensors: readonly Tensor[], dim = 0): Tensor {
-  return run('cat', tensors.map((tensor) => tensor.native), dim);
+  return run(
+    'cat',
+    tensors.map((tensor) => tensor.native),
+    dim,
+  );
 }
 
 /** A view of `length` entries from `start` along `dim`. */

@@ -25,7 +25,8 @@ export function checkNumber(
   limits: { min?: number; max?: number; hint?: string } = {},
 ): number {
   const { min = Number.NEGATIVE_INFINITY, max = Number.POSITIVE_INFINITY, hint } = limits;
-  if (typeof value === 'number' && Number.isFinite(value) && value >= min && value <= max) return value;
+  if (typeof value === 'number' && Number.isFinite(value) && value >= min && value <= max)
+    return value;
   let what = 'a number';
   if (Number.isFinite(min) && Number.isFinite(max)) what = `a number between ${min} and ${max}`;
   else if (Number.isFinite(min)) what = `a number of at least ${min}`;
@@ -58,11 +59,14 @@ export function checkSignal(value: unknown): void {
 
 /** Refuses misspelt options, with the Python spelling translated. */
 export function checkKnownOptions(options: object, known: readonly string[], what: string): void {
-  if (typeof options !== 'object' || options === null) throw expected('an object', 'options', options);
+  if (typeof options !== 'object' || options === null)
+    throw expected('an object', 'options', options);
   for (const name of Object.keys(options)) {
     if (known.includes(name)) continue;
     const camel = name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
-    const hint = known.includes(camel) ? `It is called ${camel} here.` : `Known are: ${known.join(', ')}.`;
+    const hint = known.includes(camel)
+      ? `It is called ${camel} here.`
+      : `Known are: ${known.join(', ')}.`;
     throw new InvalidArgumentError(`${what} has no option ${name}. ${hint}`);
   }
 }

@@ -82,7 +82,11 @@ export class Tensor {
     const array = toTypedArray(data, options.dtype);
     const dtype = options.dtype ?? dtypeOf(array);
     if (arrayClasses[dtype].BYTES_PER_ELEMENT !== array.BYTES_PER_ELEMENT) {
-      throw expected(`an array of ${arrayClasses[dtype].BYTES_PER_ELEMENT}-byte elements`, 'data', data);
+      throw expected(
+        `an array of ${arrayClasses[dtype].BYTES_PER_ELEMENT}-byte elements`,
+        'data',
+        data,
+      );
     }
     if (!shape.every((size) => Number.isSafeInteger(size) && size >= 0)) {
       throw expected('whole numbers', 'shape', JSON.stringify(shape));
@@ -192,7 +196,12 @@ function toTypedArray(data: TensorData | readonly number[], dtype: DType | undef
   const numbers = data as readonly number[];
   if (dtype === 'int64') return BigInt64Array.from(numbers, (value) => BigInt(value));
   if (dtype === 'float16' || dtype === 'bfloat16') {
-    throw expected('a Uint16Array of bits', `data of dtype ${dtype}`, data, 'Or convert with to().');
+    throw expected(
+      'a Uint16Array of bits',
+      `data of dtype ${dtype}`,
+      data,
+      'Or convert with to().',
+    );
   }
   const Class = arrayClasses[dtype ?? 'float32'] as unknown as {
     from(values: readonly number[]): TensorData;

@@ -26,8 +26,15 @@ export function buildAddon(libtorch: string, out: string): void {
   const require = createRequire(import.meta.url);
   const cmakeJs = require.resolve('cmake-js/bin/cmake-js');
   const options = [
-    'compile', '--out', work, '--config', 'Release', '--parallel', String(availableParallelism()),
-    `--CDTORCHBRUSH_LIBTORCH=${libtorch}`, `--CDTORCHBRUSH_LIBTORCH_MINOR=${minor}`,
+    'compile',
+    '--out',
+    work,
+    '--config',
+    'Release',
+    '--parallel',
+    String(availableParallelism()),
+    `--CDTORCHBRUSH_LIBTORCH=${libtorch}`,
+    `--CDTORCHBRUSH_LIBTORCH_MINOR=${minor}`,
   ];
   const built = spawnSync(process.execPath, [cmakeJs, ...options], {
     cwd: packageRoot,
@@ -38,14 +45,19 @@ export function buildAddon(libtorch: string, out: string): void {
   for (const name of ['torchbrush.node', `torchbrush-core-${minor}.so`]) {
     // A running process may have the old file mapped: replace it, never write into it.
     const temporary = join(out, `${name}.${process.pid}`);
-    copyFileSync(join(work, "Release", name), temporary);
+    copyFileSync(join(work, 'Release', name), temporary);
     renameSync(temporary, join(out, name));
   }
 }
 
-if (process.argv[1] !== undefined && import.meta.url.endsWith('/build-addon.ts') && resolve(process.argv[1]).includes('build-addon')) {
+if (
+  process.argv[1] !== undefined &&
+  import.meta.url.endsWith('/build-addon.ts') &&
+  resolve(process.argv[1]).includes('build-addon')
+) {
   const { found, tried } = findLibtorch(undefined);
-  if (found === undefined) throw new Error(`No libtorch to build against:\n  ${tried.join('\n  ')}`);
+  if (found === undefined)
+    throw new Error(`No libtorch to build against:\n  ${tried.join('\n  ')}`);
   const at = process.argv.indexOf('--out');
   const out = at > 0 ? process.argv[at + 1] : undefined;
   buildAddon(found.folder, resolve(out ?? join(packageRoot, 'build', 'Release')));

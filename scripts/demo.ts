@@ -21,7 +21,10 @@ using pipe = await AutoPipelineForImage2Image.fromPretrained(model);
 
 const base = { prompt, image: input, seed: 7, numInferenceSteps: steps, guidanceScale: 3 };
 const plan: { label: string; options: Partial<ImageToImageOptions> }[][] = [
-  [0.3, 0.5, 0.7, 0.9].map((strength) => ({ label: `strength ${strength}`, options: { strength } })),
+  [0.3, 0.5, 0.7, 0.9].map((strength) => ({
+    label: `strength ${strength}`,
+    options: { strength },
+  })),
   [1, 3, 6].map((guidanceScale) => ({
     label: `guidance scale ${guidanceScale}`,
     options: { strength: 0.8, guidanceScale },

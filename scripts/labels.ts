@@ -25,9 +25,15 @@ async function labelled({ image, label }: Cell, side: number): Promise<Buffer> {
   const { width = 0, height = 0 } = await sharp(text).metadata();
   const fitted = width > side ? await sharp(text).resize({ width: side }).toBuffer() : text;
   const top = side + Math.max(0, Math.floor((textHeight - height) / 2));
-  return sharp({ create: { width: side, height: side + textHeight, channels: 3, background: '#fff' } })
+  return sharp({
+    create: { width: side, height: side + textHeight, channels: 3, background: '#fff' },
+  })
     .composite([
-      { input: await image.resize(side, side, { filter: 'lanczos' }).toBuffer('png'), left: 0, top: 0 },
+      {
+        input: await image.resize(side, side, { filter: 'lanczos' }).toBuffer('png'),
+        left: 0,
+        top: 0,
+      },
       { input: fitted, left: Math.max(0, Math.floor((side - width) / 2)), top },
     ])
     .png()
@@ -35,7 +41,10 @@ async function labelled({ image, label }: Cell, side: number): Promise<Buffer> {
 }
 
 /** A sheet of rows, each cell `side` pixels wide. */
-export async function labelledSheet(rows: readonly (readonly Cell[])[], side: number): Promise<Image> {
+export async function labelledSheet(
+  rows: readonly (readonly Cell[])[],
+  side: number,
+): Promise<Image> {
   const columns = Math.max(...rows.map((row) => row.length));
   const pieces: OverlayOptions[] = [];
   for (const [y, row] of rows.entries()) {

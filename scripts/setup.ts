@@ -2,7 +2,15 @@
 // says nothing, when all is there.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 
 import { findLibtorch, type Libtorch } from '../lib/libtorch.js';
@@ -29,7 +37,16 @@ function ensureLibtorch(): Libtorch {
   mkdirSync(partial, { recursive: true });
   const python = process.env.TORCHBRUSH_PYTHON ?? 'python3';
   // Without its dependencies: only the libraries and headers are used, no Python runs later.
-  const pip = ['-m', 'pip', 'install', '--quiet', '--no-deps', '--target', partial, `torch==${torchVersion}`];
+  const pip = [
+    '-m',
+    'pip',
+    'install',
+    '--quiet',
+    '--no-deps',
+    '--target',
+    partial,
+    `torch==${torchVersion}`,
+  ];
   const done = spawnSync(python, pip, { stdio: 'inherit' });
   if (done.status !== 0) {
     throw new Error(
@@ -39,7 +56,8 @@ function ensureLibtorch(): Libtorch {
   rmSync(target, { recursive: true, force: true });
   renameSync(partial, target);
   const second = findLibtorch(undefined);
-  if (second.found === undefined) throw new Error(`The fetched torch has no libtorch:\n${second.tried.join('\n')}`);
+  if (second.found === undefined)
+    throw new Error(`The fetched torch has no libtorch:\n${second.tried.join('\n')}`);
   return second.found;
 }
 

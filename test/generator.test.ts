@@ -38,7 +38,8 @@ test('seeding again starts the sequence anew, and a state can be put back', () =
   const second = draw();
   generator.setState(state);
   assert.deepEqual(draw(), second);
-  assert.deepEqual((generator.manualSeed(3), draw()), first);
+  generator.manualSeed(3);
+  assert.deepEqual(draw(), first);
 });
 
 test('a negative seed is the same as its 64-bit complement, as in torch', () => {

@@ -2,7 +2,16 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { DisposedError, InvalidArgumentError, memoryStats, Tensor } from '../lib/index.js';
-import { clamp, concat, linearCombination, narrow, quantile, repeat, repeatInterleave, std } from '../lib/ops.js';
+import {
+  clamp,
+  concat,
+  linearCombination,
+  narrow,
+  quantile,
+  repeat,
+  repeatInterleave,
+  std,
+} from '../lib/ops.js';
 
 test('a tensor shares the memory of the typed array it is made from', () => {
   const array = new Float32Array([1, 2, 3, 4]);
@@ -59,7 +68,10 @@ test('a shape that does not fit the data is refused with both numbers', () => {
   });
   assert.throws(() => Tensor.fromArray(new Float32Array(4), [-4]), InvalidArgumentError);
   assert.throws(() => Tensor.fromArray(new Float32Array(4), [0.5, 8]), InvalidArgumentError);
-  assert.throws(() => Tensor.fromArray(new Float32Array(4), [2 ** 40, 2 ** 40]), InvalidArgumentError);
+  assert.throws(
+    () => Tensor.fromArray(new Float32Array(4), [2 ** 40, 2 ** 40]),
+    InvalidArgumentError,
+  );
 });
 
 test('conversion between dtypes rounds as libtorch does', async () => {

@@ -26,7 +26,9 @@ export async function openCheckpointFolder(path: string): Promise<CheckpointFold
   const modelIndex = await readJsonObject(join(folder, 'model_index.json'));
   const className = modelIndex._class_name;
   if (typeof className !== 'string') {
-    throw new CheckpointError(`${join(folder, 'model_index.json')} names no pipeline class (_class_name).`);
+    throw new CheckpointError(
+      `${join(folder, 'model_index.json')} names no pipeline class (_class_name).`,
+    );
   }
   const components: CheckpointFolder['components'] = new Map();
   for (const [name, entry] of Object.entries(modelIndex)) {
@@ -52,7 +54,9 @@ export function requireComponent(
 ): { className: string; folder: string } {
   const component = checkpoint.components.get(name);
   if (component === undefined) {
-    throw new CheckpointError(`The checkpoint ${checkpoint.folder} has no ${name} in its model_index.json.`);
+    throw new CheckpointError(
+      `The checkpoint ${checkpoint.folder} has no ${name} in its model_index.json.`,
+    );
   }
   if (!classNames.includes(component.className)) {
     throw new CheckpointError(

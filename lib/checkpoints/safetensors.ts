@@ -89,7 +89,9 @@ async function readHeader(file: string) {
     await handle.read(prefix, 0, 8, 0).catch(unreadable);
     const length = Number(prefix.readBigUInt64LE());
     if (size < 8 || length > Math.min(largestHeader, size - 8)) {
-      throw new CheckpointError(`${file} is no safetensors file, or it is truncated (${size} bytes): copy it again.`);
+      throw new CheckpointError(
+        `${file} is no safetensors file, or it is truncated (${size} bytes): copy it again.`,
+      );
     }
     const bytes = Buffer.alloc(length);
     await handle.read(bytes, 0, length, 8).catch(unreadable);
@@ -122,8 +124,10 @@ function checkEntry(
     new CheckpointError(`Tensor ${JSON.stringify(name)} of ${file} ${reason}.`);
   if (typeof entry !== 'object' || entry === null) throw bad('is described by no object');
   const { dtype, shape, data_offsets: offsets } = entry as Record<string, unknown>;
-  const known = typeof dtype === 'string' && Object.hasOwn(dtypes, dtype) ? dtypes[dtype] : undefined;
-  if (known === undefined) throw bad(`has dtype ${JSON.stringify(dtype)}, which torchbrush does not read`);
+  const known =
+    typeof dtype === 'string' && Object.hasOwn(dtypes, dtype) ? dtypes[dtype] : undefined;
+  if (known === undefined)
+    throw bad(`has dtype ${JSON.stringify(dtype)}, which torchbrush does not read`);
   if (!isSizes(shape)) throw bad('has no proper shape');
   if (!isSizes(offsets) || offsets.length !== 2) throw bad('has no proper data_offsets');
   const [begin = 0, end = 0] = offsets;

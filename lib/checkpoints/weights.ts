@@ -69,10 +69,13 @@ async function filesOfIndex(folder: string, index: string): Promise<string[]> {
   for (const name of names) {
     // A shard lies beside its index; anything else could read any file of the machine.
     if (typeof name !== 'string' || basename(name) !== name || !name.endsWith('.safetensors')) {
-      throw new CheckpointError(`${index} names a shard ${JSON.stringify(name)} outside its folder.`);
+      throw new CheckpointError(
+        `${index} names a shard ${JSON.stringify(name)} outside its folder.`,
+      );
     }
     const path = join(folder, name);
-    if (!existsSync(path)) throw new CheckpointError(`${index} names the shard ${path}, which is missing.`);
+    if (!existsSync(path))
+      throw new CheckpointError(`${index} names the shard ${path}, which is missing.`);
     files.add(path);
   }
   if (files.size === 0) throw new CheckpointError(`${index} names no shards.`);
@@ -91,7 +94,9 @@ async function noWeights(
   if (variants.length > 0) {
     const list = variants.map((name) => `variant: '${name}'`).join(' or ');
     const other = variant === undefined ? '' : ` nor one of the variant '${variant}'`;
-    return new CheckpointError(`${folder} has no ${stem}.safetensors${other}; load it with ${list}.`);
+    return new CheckpointError(
+      `${folder} has no ${stem}.safetensors${other}; load it with ${list}.`,
+    );
   }
   const bin = names.find((name) => name.endsWith('.bin'));
   if (bin !== undefined) {
@@ -99,5 +104,7 @@ async function noWeights(
       `${folder} has its weights in ${bin} only, which torchbrush does not read. Convert the checkpoint in Python: from diffusers import DiffusionPipeline; DiffusionPipeline.from_pretrained('FOLDER').save_pretrained('NEW_FOLDER', safe_serialization=True)`,
     );
   }
-  return new CheckpointError(`${folder} has no weights: ${stem}.safetensors is missing. Is the download complete?`);
+  return new CheckpointError(
+    `${folder} has no weights: ${stem}.safetensors is missing. Is the download complete?`,
+  );
 }

@@ -25,8 +25,14 @@ export function addDoctor(program: Command): void {
       const libtorch = libtorchInUse();
       console.log(`libtorch   ${libtorch.version} in ${libtorch.folder} (${libtorch.source})`);
       console.log(`core       ${libtorch.core}`);
-      console.log(`kernels    ${native().cpuCapability()}, ${native().threads()} threads per operator`);
-      console.log(`devices    ${devices().map(({ name }) => name).join(', ')}`);
+      console.log(
+        `kernels    ${native().cpuCapability()}, ${native().threads()} threads per operator`,
+      );
+      console.log(
+        `devices    ${devices()
+          .map(({ name }) => name)
+          .join(', ')}`,
+      );
       console.log(`programs   ${bundledProgramFolder}, ${programCacheFolder()}`);
       console.log(`self-test  ${await selfTest()}`);
     });
@@ -39,8 +45,15 @@ async function selfTest(): Promise<string> {
   const began = performance.now();
   using pipe = await AutoPipelineForImage2Image.fromPretrained(model);
   const image = Image.fromRaw(new Uint8Array(64 * 64 * 3).fill(200), 64, 64);
-  const { images } = await pipe.generate({ prompt: 'a test', image, numInferenceSteps: 2, strength: 1, seed: 0 });
-  const fine = images[0]?.width === 64 && images[0].data.some((value) => value !== images[0]?.data[0]);
+  const { images } = await pipe.generate({
+    prompt: 'a test',
+    image,
+    numInferenceSteps: 2,
+    strength: 1,
+    seed: 0,
+  });
+  const fine =
+    images[0]?.width === 64 && images[0].data.some((value) => value !== images[0]?.data[0]);
   if (!fine) throw new Error('The self-test drew an empty picture.');
   return `ok, a picture on ${pipe.device} in ${((performance.now() - began) / 1000).toFixed(1)} s`;
 }

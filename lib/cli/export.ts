@@ -16,7 +16,9 @@ import { signal } from './interrupt.js';
 export function addExport(program: Command): void {
   program
     .command('export')
-    .description('Makes the programs of a checkpoint whose architecture is not bundled. Needs Python.')
+    .description(
+      'Makes the programs of a checkpoint whose architecture is not bundled. Needs Python.',
+    )
     .argument('<folder>', 'checkpoint folder, or the folder of one component')
     .option(
       '--python <path>',
@@ -53,7 +55,9 @@ async function requestsOf(folder: string): Promise<ExportRequest[]> {
     return [await requestOf(basename(folder), folder, undefined)];
   }
   const { components } = await openCheckpointFolder(folder);
-  const networks = [...components].filter(([, { className }]) => architectureClasses.includes(className));
+  const networks = [...components].filter(([, { className }]) =>
+    architectureClasses.includes(className),
+  );
   return Promise.all(
     networks.map(([name, component]) => requestOf(name, component.folder, component.className)),
   );
@@ -66,7 +70,9 @@ async function requestOf(
 ): Promise<ExportRequest> {
   const path = join(folder, 'config.json');
   if (!existsSync(path)) {
-    throw new CheckpointError(`${folder} is neither a checkpoint (model_index.json) nor a component (config.json).`);
+    throw new CheckpointError(
+      `${folder} is neither a checkpoint (model_index.json) nor a component (config.json).`,
+    );
   }
   const config = await readJsonObject(path);
   const [listed] = Array.isArray(config.architectures) ? (config.architectures as unknown[]) : [];

@@ -31,7 +31,8 @@ interface CommonFlags {
 
 const number = (text: string): number => {
   const value = Number(text);
-  if (text.trim() === '' || !Number.isFinite(value)) throw new CommanderArgumentError('Not a number.');
+  if (text.trim() === '' || !Number.isFinite(value))
+    throw new CommanderArgumentError('Not a number.');
   return value;
 };
 
@@ -41,7 +42,8 @@ const picturePath = (file: string): string => {
     throw new CommanderArgumentError('Name a file that ends in .png, .jpg, .jpeg or .webp.');
   }
   const folder = dirname(file);
-  if (!existsSync(folder)) throw new CommanderArgumentError(`There is no folder ${folder}. Make it first.`);
+  if (!existsSync(folder))
+    throw new CommanderArgumentError(`There is no folder ${folder}. Make it first.`);
   return file;
 };
 
@@ -50,11 +52,18 @@ function addCommon(command: Command): Command {
     .requiredOption('--model <folder>', 'checkpoint folder in diffusers layout')
     .requiredOption('--prompt <text>', 'what the picture should show')
     .option('--negative-prompt <text>', 'what it should not show')
-    .option('--guidance-scale <number>', 'how closely to follow the prompt', number, defaults.guidanceScale)
+    .option(
+      '--guidance-scale <number>',
+      'how closely to follow the prompt',
+      number,
+      defaults.guidanceScale,
+    )
     .option('--steps <number>', 'steps of the schedule', number, defaults.numInferenceSteps)
     .option('--seed <number>', 'seed; the same one draws the same picture', number)
     .option('--num-images <number>', 'pictures to draw', number, defaults.numImagesPerPrompt)
-    .addOption(new Option('--scheduler <name>', "instead of the checkpoint's").choices([...schedulerNames]))
+    .addOption(
+      new Option('--scheduler <name>', "instead of the checkpoint's").choices([...schedulerNames]),
+    )
     .option('--clip-skip <number>', "skips the text encoder's last layers", number)
     .option('--eta <number>', 'fresh noise of DDIM, 0 to 1', number, defaults.eta)
     .addOption(

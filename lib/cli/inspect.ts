@@ -38,7 +38,9 @@ export async function inspectCheckpoint(path: string, variant?: string): Promise
   for (const [name, { className, folder }] of checkpoint.components) {
     components.push(await inspectComponent(name, className, folder, variant));
   }
-  const ready = components.every(({ problem, program }) => problem === undefined && program !== 'missing');
+  const ready = components.every(
+    ({ problem, program }) => problem === undefined && program !== 'missing',
+  );
   return { folder: checkpoint.folder, className: checkpoint.className, components, ready };
 }
 
@@ -57,7 +59,11 @@ async function inspectComponent(
     report.architecture = key;
     const found = await findProgramRecords(key);
     report.program =
-      found === undefined ? 'missing' : found.folder === bundledProgramFolder ? 'bundled' : 'exported';
+      found === undefined
+        ? 'missing'
+        : found.folder === bundledProgramFolder
+          ? 'bundled'
+          : 'exported';
     const { tensors, files } = await readWeights(folder, className, variant);
     report.files = await Promise.all(
       files.map(async (file) => ({ name: basename(file), bytes: (await stat(file)).size })),
@@ -92,7 +98,9 @@ function inWords(report: CheckpointReport): string {
     lines.push(`  ${component.name}: ${component.className}`);
     if (component.parameters !== undefined) {
       const count = (component.parameters / 1e6).toFixed(1);
-      const files = (component.files ?? []).map(({ name, bytes }) => `${name} (${megabytes(bytes)})`);
+      const files = (component.files ?? []).map(
+        ({ name, bytes }) => `${name} (${megabytes(bytes)})`,
+      );
       lines.push(`    ${count} M numbers, ${component.dtypes?.join(', ')}; ${files.join(', ')}`);
     }
     if (component.program !== undefined) {

@@ -17,7 +17,9 @@ const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), '
 };
 
 const program = new Command('torchbrush')
-  .description('Image-to-image diffusion: Stable Diffusion checkpoints on libtorch, without Python.')
+  .description(
+    'Image-to-image diffusion: Stable Diffusion checkpoints on libtorch, without Python.',
+  )
   .version(version)
   .showHelpAfterError('(--help shows what is possible)')
   .exitOverride();

@@ -52,14 +52,21 @@ export class Network {
    *
    * @throws CheckpointError, ProgramNotFoundError
    */
-  static async load(folder: string, className: string, options: LoadNetworkOptions): Promise<Network> {
+  static async load(
+    folder: string,
+    className: string,
+    options: LoadNetworkOptions,
+  ): Promise<Network> {
     const { config, architecture } = await readComponentConfig(folder, className);
     const programs = await loadPrograms(architecture, folder);
     const weights = await readWeights(folder, className, options.variant);
     if (!weights.isVariant && options.variant !== undefined) {
-      process.emitWarning(`${folder} has no variant '${options.variant}': its plain files are used.`, {
-        code: 'TORCHBRUSH_NO_VARIANT',
-      });
+      process.emitWarning(
+        `${folder} has no variant '${options.variant}': its plain files are used.`,
+        {
+          code: 'TORCHBRUSH_NO_VARIANT',
+        },
+      );
     }
     const placements = place(programs, weights.tensors, className, folder);
     const entries = new Map<string, Entry>();
@@ -90,20 +97,27 @@ export class Network {
     if (this.#holders === 0) throw new DisposedError(`The ${this.className} has been disposed.`);
     const program = this.#entries.get(entry);
     if (program === undefined) {
-      throw new TorchbrushError(`The ${this.className} has no program "${entry}".`, { code: 'ERR_PROGRAM' });
+      throw new TorchbrushError(`The ${this.className} has no program "${entry}".`, {
+        code: 'ERR_PROGRAM',
+      });
     }
     const handles = program.inputs.map((name) => {
       const tensor = inputs[name];
       if (tensor === undefined) {
-        throw new TorchbrushError(`The ${this.className} needs the input ${name}.`, { code: 'ERR_PROGRAM' });
+        throw new TorchbrushError(`The ${this.className} needs the input ${name}.`, {
+          code: 'ERR_PROGRAM',
+        });
       }
       return tensor.native;
     });
     const wanted = outputs.map((name) => program.outputs.indexOf(name));
     if (wanted.includes(-1)) {
-      throw new TorchbrushError(`The ${this.className} has no output ${outputs[wanted.indexOf(-1)]}.`, {
-        code: 'ERR_PROGRAM',
-      });
+      throw new TorchbrushError(
+        `The ${this.className} has no output ${outputs[wanted.indexOf(-1)]}.`,
+        {
+          code: 'ERR_PROGRAM',
+        },
+      );
     }
     const results = await callAsync(() => program.native.run(handles, wanted));
     return results.map((native) => new Tensor(native));

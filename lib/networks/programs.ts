@@ -9,7 +9,7 @@ import { brotliDecompress } from 'node:zlib';
 
 import { readJsonObject } from '../checkpoints/json.js';
 import { ProgramNotFoundError, TorchbrushError } from '../errors.js';
-import { callAsync, type Core, type NativeProgram, native } from '../native.js';
+import { type Core, callAsync, type NativeProgram, native } from '../native.js';
 import { packageRoot } from '../package-root.js';
 import type { Architecture } from './architecture.js';
 

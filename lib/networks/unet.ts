@@ -37,7 +37,11 @@ export class UNet {
     timestepCond?: Tensor,
   ): Promise<Tensor> {
     using time = full([1], timestep, { device: sample.device });
-    const inputs: Record<string, Tensor> = { sample, timestep: time, encoder_hidden_states: promptEmbeds };
+    const inputs: Record<string, Tensor> = {
+      sample,
+      timestep: time,
+      encoder_hidden_states: promptEmbeds,
+    };
     if (timestepCond !== undefined) inputs.timestep_cond = timestepCond;
     const [prediction] = await this.network.run('forward', inputs, ['sample']);
     return prediction as Tensor;

@@ -25,7 +25,9 @@ function familyOfClass(className: string, path: string): Family {
   const family = Object.hasOwn(familyOf, className) ? familyOf[className] : undefined;
   if (family !== undefined) return families[family];
   const known = Object.keys(familyOf).join(', ');
-  throw new CheckpointError(`${path} is a ${className}, for which there is no pipeline. Known are: ${known}.`);
+  throw new CheckpointError(
+    `${path} is a ${className}, for which there is no pipeline. Known are: ${known}.`,
+  );
 }
 
 function familyOfPipe(pipe: unknown): Family {

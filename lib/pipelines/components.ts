@@ -22,7 +22,9 @@ export interface StableDiffusionComponents {
   scheduler: Scheduler;
 }
 
-export type ComponentOverrides = { [Name in keyof StableDiffusionComponents]?: StableDiffusionComponents[Name] };
+export type ComponentOverrides = {
+  [Name in keyof StableDiffusionComponents]?: StableDiffusionComponents[Name];
+};
 
 /** Told about each component as it is loaded. */
 export type LoadProgress =
@@ -70,8 +72,14 @@ export async function loadComponents(
   };
   try {
     // The small parts first: a fault in them is found before gigabytes are mapped.
-    const scheduler = await step('scheduler', async () => overrides.scheduler ?? readScheduler(checkpoint));
-    const tokenizer = await step('tokenizer', async () => overrides.tokenizer ?? readTokenizer(checkpoint));
+    const scheduler = await step(
+      'scheduler',
+      async () => overrides.scheduler ?? readScheduler(checkpoint),
+    );
+    const tokenizer = await step(
+      'tokenizer',
+      async () => overrides.tokenizer ?? readTokenizer(checkpoint),
+    );
     const textEncoder = await step('text_encoder', async () =>
       overrides.textEncoder === undefined
         ? new TextEncoder(await network('text_encoder', 'CLIPTextModel'))
@@ -91,7 +99,9 @@ export async function loadComponents(
     const components = { vae, textEncoder, tokenizer, unet, scheduler };
     const reason = misfit(components);
     if (reason === undefined) return components;
-    throw new CheckpointError(`The components of ${checkpoint.folder} do not fit together: ${reason}.`);
+    throw new CheckpointError(
+      `The components of ${checkpoint.folder} do not fit together: ${reason}.`,
+    );
   } catch (error) {
     for (const part of loaded) part.dispose();
     throw error;

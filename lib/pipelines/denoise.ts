@@ -82,7 +82,10 @@ export async function denoise(options: DenoiseOptions): Promise<Tensor> {
       };
       const changes = await onStep?.(event);
       if (changes?.latents !== undefined) latents = replaced(latents, changes.latents);
-      guidanceScale = checkNumber(changes?.guidanceScale ?? guidanceScale, "onStep's guidanceScale");
+      guidanceScale = checkNumber(
+        changes?.guidanceScale ?? guidanceScale,
+        "onStep's guidanceScale",
+      );
       if (changes?.interrupt === true) break;
     }
     signal?.throwIfAborted();

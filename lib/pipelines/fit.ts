@@ -22,7 +22,12 @@ export function checkOverrides(overrides: ComponentOverrides): ComponentOverride
     if (name === 'scheduler') checkScheduler(value);
     const Class = Object.hasOwn(classes, name) ? classes[name as keyof typeof classes] : undefined;
     if (Class === undefined || value instanceof Class) continue;
-    throw expected(`a ${Class.name.replace(/^_/, '')}`, name, value, "Take another pipeline's components.");
+    throw expected(
+      `a ${Class.name.replace(/^_/, '')}`,
+      name,
+      value,
+      "Take another pipeline's components.",
+    );
   }
   return Object.fromEntries(given);
 }
@@ -35,7 +40,12 @@ export function misfit(components: Readonly<StableDiffusionComponents>): string 
   }
   const { cross_attention_dim: width, encoder_hid_dim: projected } = unet.network.config;
   const made = textEncoder.network.config.hidden_size;
-  if (typeof width === 'number' && projected == null && typeof made === 'number' && made !== width) {
+  if (
+    typeof width === 'number' &&
+    projected == null &&
+    typeof made === 'number' &&
+    made !== width
+  ) {
     return `the unet takes embeddings of width ${width} and the text encoder makes ${made}`;
   }
   const known = textEncoder.network.config.vocab_size;

@@ -47,7 +47,9 @@ export async function readInitImage(
   if (items.length === 0) throw expected('at least one image', 'image', image);
   const tensors = items.filter((item) => item instanceof Tensor);
   if (tensors.length > 0 && tensors.length < items.length) {
-    throw new InvalidArgumentError('Expected image to be all tensors or no tensors, not a mixture.');
+    throw new InvalidArgumentError(
+      'Expected image to be all tensors or no tensors, not a mixture.',
+    );
   }
   const prepared =
     tensors.length > 0 ? fromTensors(tensors, vae) : await fromPictures(items, vae, signal);
@@ -90,7 +92,8 @@ function checkPicture(item: unknown): void {
   const isText = typeof item === 'string' && item !== '';
   const isBytes = item instanceof Uint8Array || item instanceof ArrayBuffer;
   if (isText || isBytes || item instanceof URL || item instanceof Image || isSharp(item)) return;
-  const what = 'a file path, a URL, the bytes of an image file, an Image, a sharp instance or a Tensor';
+  const what =
+    'a file path, a URL, the bytes of an image file, an Image, a sharp instance or a Tensor';
   throw expected(what, 'image', item);
 }
 
@@ -102,7 +105,8 @@ function fromTensors(items: Tensor[], vae: Autoencoder): PreparedImage {
     if (sizes.size > 1) throw expected('tensors of one size', 'image', [...sizes].join(' and '));
     using all = concat(batches, 0);
     const [, channels] = all.shape;
-    if (all.size === 0) throw expected('a Tensor that is not empty', 'image', `[${all.shape.join(', ')}]`);
+    if (all.size === 0)
+      throw expected('a Tensor that is not empty', 'image', `[${all.shape.join(', ')}]`);
     if (channels === vae.latentChannels) return new PreparedImage('latents', all.alias());
     if (channels === 3) return new PreparedImage('pixels', normalise(all, vae.scaleFactor));
     throw expected(

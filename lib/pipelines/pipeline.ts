@@ -34,8 +34,16 @@ export interface FromPretrainedOptions extends ComponentOverrides {
 }
 
 const knownOptions = [
-  'dtype', 'device', 'variant', 'onProgress', 'signal',
-  'vae', 'textEncoder', 'tokenizer', 'unet', 'scheduler',
+  'dtype',
+  'device',
+  'variant',
+  'onProgress',
+  'signal',
+  'vae',
+  'textEncoder',
+  'tokenizer',
+  'unet',
+  'scheduler',
 ];
 
 /** What all pipelines share: components, their sharing, and their end. */

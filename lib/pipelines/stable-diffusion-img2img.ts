@@ -67,7 +67,10 @@ export class StableDiffusionImg2ImgPipeline extends DiffusionPipeline {
   async generate(options: ImageToImageOptions): Promise<{ images: Image[] | Tensor }> {
     checkKnownOptions(options, knownOptions, 'Image-to-image');
     const { components } = this;
-    const strength = checkNumber(options.strength ?? defaults.strength, 'strength', { min: 0, max: 1 });
+    const strength = checkNumber(options.strength ?? defaults.strength, 'strength', {
+      min: 0,
+      max: 1,
+    });
     const request = checkRequest(components, options);
     using run = components.scheduler.start(startOptions(options, strength));
     request.signal?.throwIfAborted();

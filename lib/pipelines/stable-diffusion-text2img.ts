@@ -30,7 +30,13 @@ export interface TextToImageOptions extends StableDiffusionOptions {
   guidanceRescale?: number;
 }
 
-const knownOptions = [...stableDiffusionOptionNames, 'height', 'width', 'latents', 'guidanceRescale'];
+const knownOptions = [
+  ...stableDiffusionOptionNames,
+  'height',
+  'width',
+  'latents',
+  'guidanceRescale',
+];
 
 /** Text → picture with Stable Diffusion 1.x and 2.x checkpoints. */
 export class StableDiffusionPipeline extends DiffusionPipeline {
@@ -65,7 +71,12 @@ export class StableDiffusionPipeline extends DiffusionPipeline {
     const { vae, unet, scheduler } = components;
     const request = checkRequest(components, options);
     const { height, width } = this.#size(options);
-    const shape = [request.batch, unet.inChannels, height / vae.scaleFactor, width / vae.scaleFactor];
+    const shape = [
+      request.batch,
+      unet.inChannels,
+      height / vae.scaleFactor,
+      width / vae.scaleFactor,
+    ];
     if (options.latents !== undefined) {
       checkTensor(options.latents, 'latents', 4);
       if (options.latents.shape.join() !== shape.join()) {
@@ -77,7 +88,8 @@ export class StableDiffusionPipeline extends DiffusionPipeline {
     const { dtype, device } = this;
     const images = await generate(components, request, run, async () => {
       using noise =
-        options.latents?.to({ dtype, device }) ?? noiseLike({ shape, dtype, device }, request.generator);
+        options.latents?.to({ dtype, device }) ??
+        noiseLike({ shape, dtype, device }, request.generator);
       return linearCombination([run.initNoiseSigma], [noise]);
     });
     return { images };

@@ -65,9 +65,22 @@ export interface StableDiffusionOptions {
 }
 
 export const stableDiffusionOptionNames = [
-  'prompt', 'negativePrompt', 'numInferenceSteps', 'timesteps', 'sigmas', 'guidanceScale',
-  'numImagesPerPrompt', 'eta', 'seed', 'generator', 'promptEmbeds', 'negativePromptEmbeds',
-  'clipSkip', 'outputType', 'onStep', 'signal',
+  'prompt',
+  'negativePrompt',
+  'numInferenceSteps',
+  'timesteps',
+  'sigmas',
+  'guidanceScale',
+  'numImagesPerPrompt',
+  'eta',
+  'seed',
+  'generator',
+  'promptEmbeds',
+  'negativePromptEmbeds',
+  'clipSkip',
+  'outputType',
+  'onStep',
+  'signal',
 ];
 
 /** The options after all checks. */
@@ -89,7 +102,10 @@ export function checkRequest(
   components: Readonly<StableDiffusionComponents>,
   options: StableDiffusionOptions & { guidanceRescale?: number },
 ): Request {
-  const guidanceScale = checkNumber(options.guidanceScale ?? defaults.guidanceScale, 'guidanceScale');
+  const guidanceScale = checkNumber(
+    options.guidanceScale ?? defaults.guidanceScale,
+    'guidanceScale',
+  );
   const guided = guidanceScale > 1 && components.unet.timeCondProjDim === undefined;
   const prompt = checkPrompts(components, options, guided);
   const prompts = prompt.prompts?.length ?? (prompt.promptEmbeds?.shape[0] as number);
@@ -134,15 +150,31 @@ function checkPrompts(
   const embeds = checkEmbeddings(promptEmbeds, 'promptEmbeds', components);
   const negativeEmbeds = checkEmbeddings(negativePromptEmbeds, 'negativePromptEmbeds', components);
   const count = prompts?.length ?? (embeds?.shape[0] as number);
-  if (embeds !== undefined && negativeEmbeds !== undefined && embeds.shape.join() !== negativeEmbeds.shape.join()) {
-    throw expected(`the shape [${embeds.shape.join(', ')}] of promptEmbeds`, 'negativePromptEmbeds', `[${negativeEmbeds.shape.join(', ')}]`);
+  if (
+    embeds !== undefined &&
+    negativeEmbeds !== undefined &&
+    embeds.shape.join() !== negativeEmbeds.shape.join()
+  ) {
+    throw expected(
+      `the shape [${embeds.shape.join(', ')}] of promptEmbeds`,
+      'negativePromptEmbeds',
+      `[${negativeEmbeds.shape.join(', ')}]`,
+    );
   }
   if (negativeEmbeds !== undefined && negativeEmbeds.shape[0] !== count) {
-    throw expected(`${count} rows, one per prompt,`, 'negativePromptEmbeds', negativeEmbeds.shape[0]);
+    throw expected(
+      `${count} rows, one per prompt,`,
+      'negativePromptEmbeds',
+      negativeEmbeds.shape[0],
+    );
   }
   const length = embeds?.shape[1] ?? rowLength(components.tokenizer, textEncoder);
   if (negativeEmbeds !== undefined && negativeEmbeds.shape[1] !== length) {
-    throw expected(`${length} tokens, as the prompt has,`, 'negativePromptEmbeds', negativeEmbeds.shape[1]);
+    throw expected(
+      `${length} tokens, as the prompt has,`,
+      'negativePromptEmbeds',
+      negativeEmbeds.shape[1],
+    );
   }
   const checked: PromptOptions = {
     prompts,
@@ -164,14 +196,17 @@ function checkPrompts(
 function exactlyOne(first: string, a: unknown, second: string, b: unknown): void {
   if ((a === undefined) !== (b === undefined)) return;
   const received = a === undefined ? 'neither' : 'both';
-  throw new InvalidArgumentError(`Expected one of ${first} and ${second} but received ${received}.`);
+  throw new InvalidArgumentError(
+    `Expected one of ${first} and ${second} but received ${received}.`,
+  );
 }
 
 function checkNegativePrompts(value: unknown, count: number): string[] | undefined {
   if (value === undefined) return undefined;
   const texts = checkPrompt(value, 'negativePrompt');
   if (typeof value === 'string') return Array.from({ length: count }, () => value);
-  if (texts.length !== count) throw expected(`${count} texts, one per prompt,`, 'negativePrompt', texts);
+  if (texts.length !== count)
+    throw expected(`${count} texts, one per prompt,`, 'negativePrompt', texts);
   return texts;
 }
 
@@ -217,7 +252,11 @@ export async function generate(
   firstLatents: () => Promise<Tensor>,
 ): Promise<Image[] | Tensor> {
   const { unet, vae } = components;
-  using embeddings = await encodePrompts(components.tokenizer, components.textEncoder, request.prompt);
+  using embeddings = await encodePrompts(
+    components.tokenizer,
+    components.textEncoder,
+    request.prompt,
+  );
   request.signal?.throwIfAborted();
   using latents = await firstLatents();
   using condition = unet.guidanceEmbedding(request.guidanceScale, request.batch);

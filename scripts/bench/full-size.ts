@@ -5,7 +5,12 @@ import { closeSync, openSync, readdirSync, readFileSync, readSync } from 'node:f
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 
-import { configure, Generator, StableDiffusionImg2ImgPipeline, type Tensor } from '../../lib/index.js';
+import {
+  configure,
+  Generator,
+  StableDiffusionImg2ImgPipeline,
+  type Tensor,
+} from '../../lib/index.js';
 import { randn } from '../../lib/ops.js';
 import { type Comparison, DiffusersPeer, report } from './peer.js';
 
@@ -34,7 +39,11 @@ for (let round = 0; round < rounds + 1; round += 1) {
   memory.push(grown);
 }
 
-const step: Comparison = { name: `guided UNet step, ${latents}×${latents} latents`, ours: [], theirs: [] };
+const step: Comparison = {
+  name: `guided UNet step, ${latents}×${latents} latents`,
+  ours: [],
+  theirs: [],
+};
 using pipe = await StableDiffusionImg2ImgPipeline.fromPretrained(folder);
 const { unet, textEncoder } = pipe.components;
 const generator = new Generator().manualSeed(0);
@@ -83,5 +92,7 @@ function privateMegabytes(): number {
 report([loading, step], peer);
 console.log(`private memory after loading: ${Math.max(...memory).toFixed(0)} MB more than before`);
 const milliseconds = (value: number): string => (value / 1e6).toFixed(1);
-console.log(`event loop while the UNet ran: p99 ${milliseconds(delay.percentile(99))} ms, longest ${milliseconds(delay.max)} ms`);
+console.log(
+  `event loop while the UNet ran: p99 ${milliseconds(delay.percentile(99))} ms, longest ${milliseconds(delay.max)} ms`,
+);
 peer.stop();

@@ -72,7 +72,9 @@ export function report(comparisons: readonly Comparison[], peer: DiffusersPeer):
   const [cpu] = cpus();
   const memory = (totalmem() / 2 ** 30).toFixed(0);
   console.log(`machine: ${cpu?.model}, ${availableParallelism()} cores, ${memory} GiB`);
-  console.log(`torchbrush: libtorch ${libtorchInUse().version}, ${native().threads()} threads, ${native().cpuCapability()}`);
+  console.log(
+    `torchbrush: libtorch ${libtorchInUse().version}, ${native().threads()} threads, ${native().cpuCapability()}`,
+  );
   console.log(`diffusers: ${JSON.stringify(peer.versions)}`);
   console.log('| what | torchbrush, s (min–max) | diffusers, s (min–max) | ratio of medians |');
   console.log('|---|---|---|---|');

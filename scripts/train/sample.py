@@ -111,7 +111,7 @@ def strength_grid(sampler: Sampler) -> Image.Image:
     strengths = [place / 10 for place in range(2, 11)]
     columns = [sampler.from_image([prompt for _, _, prompt in CHANGES], inputs, strength) for strength in strengths]
     rows = [
-        (f"{noun}\n({style})\n-> {prompt.replace(', ', chr(10))}", [inputs[line], *(column[line] for column in columns)])
+        (f"{noun}\n({style})\n-> " + prompt.replace(", ", "\n"), [inputs[line], *(column[line] for column in columns)])
         for line, (noun, style, prompt) in enumerate(CHANGES)
     ]
     return draw_grid(["input", *(f"strength {strength}" for strength in strengths)], rows)
@@ -172,7 +172,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    sampler = Sampler(arguments.model, common.load_data(arguments.data), arguments.steps, arguments.guidance, arguments.device)
+    data = common.load_data(arguments.data)
+    sampler = Sampler(arguments.model, data, arguments.steps, arguments.guidance, arguments.device)
     makers = {
         "text": ("text-to-image", lambda: text_grid(sampler, TEXT_NOUNS)),
         "more": ("text-to-image-more", lambda: text_grid(sampler, MORE_NOUNS)),

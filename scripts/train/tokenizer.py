@@ -87,8 +87,8 @@ def main() -> None:
     write_json(out / "vocab.json", vocabulary)
     (out / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
     special = {
-        name: {"content": content, "lstrip": False, "normalized": normalized, "rstrip": False, "single_word": False}
-        for name, content, normalized in (("bos_token", START, True), ("eos_token", END, True), ("unk_token", END, True))
+        name: {"content": content, "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
+        for name, content in (("bos_token", START), ("eos_token", END), ("unk_token", END))
     }
     write_json(out / "special_tokens_map.json", {**special, "pad_token": END})
     write_json(

@@ -31,7 +31,9 @@ def reconstruction_loss(output: torch.Tensor, target: torch.Tensor, ramp: float)
     return loss + 0.5 * ramp * (across.abs().mean() + down.abs().mean())
 
 
-def draw_batch(data: common.Data, demo: np.ndarray, copies: np.ndarray, size: int, step: int, tint: float) -> torch.Tensor:
+def draw_batch(
+    data: common.Data, demo: np.ndarray, copies: np.ndarray, size: int, step: int, tint: float
+) -> torch.Tensor:
     """Three in four from the demo concepts (one in four of those recoloured), one in four any picture."""
     random = common.step_random(step, stream=1)
     chosen = []
@@ -211,7 +213,7 @@ def main() -> None:
     parser.add_argument("--first-batch", type=int, help="batch size of the first half of training")
     parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--kl", type=float, default=1e-4, help="1e-3 lets a latent channel die")
-    parser.add_argument("--tint", type=float, default=0.0, help="share of pictures on a coloured ground, after 30 %% of training")
+    parser.add_argument("--tint", type=float, default=0.0, help="share on a coloured ground, after 30 %% of training")
     parser.add_argument("--decoder-only", action="store_true", help="keep the encoder, and so all latents, as they are")
     parser.add_argument("--start", type=Path, help="folder of an autoencoder to start from")
     arguments = parser.parse_args()

@@ -21,7 +21,10 @@ const inTheMiddle = (then: () => void) => () => setTimeout(then, 2);
 
 const scenarios: Record<string, () => Promise<void>> = {
   async exit() {
-    await draw(inTheMiddle(() => process.exit(7)), 500);
+    await draw(
+      inTheMiddle(() => process.exit(7)),
+      500,
+    );
   },
   async throw() {
     await draw(
