@@ -13,7 +13,7 @@ import {
   exportPrograms,
   type ProgramManifest,
 } from '../../lib/networks/export.js';
-import { ensurePython } from '../python.js';
+import { ensurePython } from '../../scripts/python.js';
 
 const python = await ensurePython({ log: (line) => console.error(line) });
 const folder = await mkdtemp(join(tmpdir(), 'torchbrush-export-'));

@@ -1,0 +1,178 @@
+"""Architectures of the random checkpoints. Each is as small as its classes allow, and together they
+cover what a loader or an exporter may take for granted by mistake: levels, heads, factors, lengths.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Config = dict[str, Any]
+
+CROSS_DOWN = "CrossAttnDownBlock2D"
+PLAIN_DOWN = "DownBlock2D"
+
+# The schedule of Stable Diffusion 1.x, without the fields that its published files lack.
+SD1_SCHEDULE: Config = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "steps_offset": 1,
+    "trained_betas": None,
+}
+
+# clip_sample is none of PNDM's fields: it stands in published files for the schedulers that have it.
+PNDM: Config = {
+    **SD1_SCHEDULE,
+    "skip_prk_steps": True,
+    "set_alpha_to_one": False,
+    "clip_sample": False,
+}
+DDIM: Config = {**SD1_SCHEDULE, "clip_sample": False, "set_alpha_to_one": False}
+
+
+@dataclass(frozen=True)
+class Preset:
+    unet: Config
+    vae: Config
+    text: Config
+    scheduler: str
+    schedule: Config
+    pad_token: str = "<|endoftext|>"
+    merges: int = 150
+    index: Config = field(default_factory=dict)
+
+
+def unet_config(
+    channels: list[int], down: list[str], sample_size: int, cross: int, **more: Any
+) -> Config:
+    up = [name.replace("Down", "Up") for name in reversed(down)]
+    return {
+        "sample_size": sample_size,
+        "in_channels": 4,
+        "out_channels": 4,
+        "block_out_channels": channels,
+        "down_block_types": down,
+        "up_block_types": up,
+        "cross_attention_dim": cross,
+        **more,
+    }
+
+
+def vae_config(channels: list[int], **more: Any) -> Config:
+    return {
+        "in_channels": 3,
+        "out_channels": 3,
+        "latent_channels": 4,
+        "block_out_channels": channels,
+        "down_block_types": ["DownEncoderBlock2D"] * len(channels),
+        "up_block_types": ["UpDecoderBlock2D"] * len(channels),
+        "sample_size": 64,
+        **more,
+    }
+
+
+def text_config(width: int, layers: int, length: int, **more: Any) -> Config:
+    return {
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "max_position_embeddings": length,
+        "projection_dim": width,
+        "hidden_act": "quick_gelu",
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "pad_token_id": 1,
+        **more,
+    }
+
+
+PRESETS: dict[str, Preset] = {
+    # The smallest of Stable Diffusion 1.x's form; eight heads at every level.
+    "two-levels": Preset(
+        unet=unet_config(
+            [32, 64], [CROSS_DOWN, PLAIN_DOWN], 16, 32, layers_per_block=1, attention_head_dim=8
+        ),
+        vae=vae_config([32, 32], layers_per_block=1),
+        text=text_config(32, 2, 77),
+        scheduler="PNDMScheduler",
+        schedule=PNDM,
+    ),
+    # Stable Diffusion 2.1's form: heads by level, linear projections, attention in float32,
+    # v-prediction, gelu, "!" as padding; and a text length of its own.
+    "three-levels": Preset(
+        unet=unet_config(
+            [32, 64, 64],
+            [CROSS_DOWN, CROSS_DOWN, PLAIN_DOWN],
+            16,
+            48,
+            layers_per_block=2,
+            attention_head_dim=[2, 4, 8],
+            use_linear_projection=True,
+            upcast_attention=True,
+        ),
+        vae=vae_config([32, 32, 64], layers_per_block=1, scaling_factor=0.25),
+        text=text_config(48, 3, 24, hidden_act="gelu"),
+        scheduler="DDIMScheduler",
+        schedule={**DDIM, "prediction_type": "v_prediction"},
+        pad_token="!",
+        merges=200,
+    ),
+    # Stable Diffusion 1.5 with every width divided by ten or more; factor 8.
+    "four-levels": Preset(
+        unet=unet_config(
+            [32, 64, 96, 96],
+            [CROSS_DOWN, CROSS_DOWN, CROSS_DOWN, PLAIN_DOWN],
+            8,
+            32,
+            layers_per_block=2,
+            attention_head_dim=8,
+        ),
+        vae=vae_config([32, 32, 64, 64], layers_per_block=2),
+        text=text_config(32, 3, 77),
+        scheduler="PNDMScheduler",
+        schedule=PNDM,
+    ),
+    # An autoencoder that keeps the size, other group sizes, attention only below the first level,
+    # the autoencoder's attention left out, and a sigma-space scheduler with v-prediction.
+    "factor-one": Preset(
+        unet=unet_config(
+            [32, 48],
+            [PLAIN_DOWN, CROSS_DOWN],
+            24,
+            32,
+            layers_per_block=1,
+            attention_head_dim=4,
+            norm_num_groups=16,
+        ),
+        vae=vae_config(
+            [32], layers_per_block=1, norm_num_groups=16, mid_block_add_attention=False
+        ),
+        text=text_config(32, 2, 24),
+        scheduler="EulerDiscreteScheduler",
+        schedule={
+            **SD1_SCHEDULE,
+            "timestep_spacing": "linspace",
+            "prediction_type": "v_prediction",
+        },
+    ),
+    # What the repository keeps for `npm test`: everything as narrow as it gets.
+    "golden": Preset(
+        unet=unet_config(
+            [16, 32],
+            [CROSS_DOWN, PLAIN_DOWN],
+            16,
+            16,
+            layers_per_block=1,
+            attention_head_dim=4,
+            norm_num_groups=8,
+        ),
+        vae=vae_config([16, 16], layers_per_block=1, norm_num_groups=8),
+        text=text_config(16, 2, 24),
+        scheduler="PNDMScheduler",
+        schedule=PNDM,
+        merges=60,
+    ),
+}

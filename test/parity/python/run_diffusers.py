@@ -1,0 +1,177 @@
+"""Runs diffusers on a list of cases and writes what it draws, for the comparison in Node.
+
+Input, a JSON file: {"cases": [case, …]}, each case with
+  name         names the result; later cases may refer to it
+  checkpoint   folder
+  variant      "fp16" or null; the weights are converted to float32 either way
+  pipeline     class name
+  scheduler    null for the checkpoint's own, or {"class": name, "config": {overrides}}
+  options      arguments of the call that JSON can hold
+  tensors      arguments that are float32 arrays: {argument: {"file": path, "shape": […]}}
+  image        null, {"files": [paths]} (a list if there are several), {"tensor": …} or
+               {"latents_of": name of an earlier case}
+  seeds        null, one number for one generator, or a list for a list of generators
+
+Output, a folder: results.json and one little-endian float32 file for each tensor: the decoded
+pictures [B,3,H,W] in 0..1, the final latents, the latents after each step, and the prompt
+embeddings as the UNet gets them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+# Threads that spin at barriers stand still for seconds on a machine with other work; libgomp reads
+# these when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+import diffusers
+import numpy as np
+import torch
+from PIL import Image
+
+Case = dict[str, Any]
+
+
+def read_tensor(entry: dict[str, Any]) -> torch.Tensor:
+    values = np.fromfile(entry["file"], dtype="<f4").reshape(entry["shape"])
+    return torch.from_numpy(values.copy())
+
+
+class Runner:
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.pipelines: dict[tuple[str, str | None, str], Any] = {}
+        self.schedulers: dict[tuple[str, str | None, str], Any] = {}
+        self.latents: dict[str, torch.Tensor] = {}
+        self.count = 0
+
+    def pipeline(self, case: Case) -> Any:
+        """The pipeline with a scheduler that has run nothing yet."""
+        key = (case["checkpoint"], case.get("variant"), case["pipeline"])
+        if key not in self.pipelines:
+            self.pipelines.clear()  # one checkpoint at a time: they may be large
+            self.schedulers.clear()
+            pipe = getattr(diffusers, key[2]).from_pretrained(
+                key[0],
+                variant=key[1],
+                torch_dtype=torch.float32,
+                safety_checker=None,
+                requires_safety_checker=False,
+                local_files_only=True,
+            )
+            pipe.set_progress_bar_config(disable=True)
+            if not hasattr(pipe.text_encoder, "text_model"):
+                # clip_skip reads text_encoder.text_model.final_layer_norm, which transformers 5
+                # has moved up by one level. Not a submodule: modules must not contain themselves.
+                object.__setattr__(pipe.text_encoder, "text_model", pipe.text_encoder)
+            self.pipelines[key] = pipe
+            self.schedulers[key] = pipe.scheduler
+        pipe = self.pipelines[key]
+        own = self.schedulers[key]
+        wanted = case.get("scheduler")
+        if wanted is None:
+            # Not by from_config, which would forget what the pipeline's constructor has mended.
+            pipe.scheduler = copy.deepcopy(own)
+        else:
+            chosen = getattr(diffusers, wanted["class"])
+            pipe.scheduler = chosen.from_config(own.config, **wanted.get("config", {}))
+        return pipe
+
+    def image(self, source: dict[str, Any]) -> Any:
+        if "files" in source:
+            images = [Image.open(path).convert("RGB") for path in source["files"]]
+            return images[0] if len(images) == 1 else images
+        if "tensor" in source:
+            return read_tensor(source["tensor"])
+        return self.latents[source["latents_of"]]
+
+    def run(self, case: Case) -> dict[str, Any]:
+        pipe = self.pipeline(case)
+        arguments = dict(case["options"])
+        for name, entry in case.get("tensors", {}).items():
+            arguments[name] = read_tensor(entry)
+        if case.get("image") is not None:
+            arguments["image"] = self.image(case["image"])
+        seeds = case.get("seeds")
+        if isinstance(seeds, list):
+            arguments["generator"] = [torch.Generator().manual_seed(seed) for seed in seeds]
+        elif seeds is not None:
+            arguments["generator"] = torch.Generator().manual_seed(seeds)
+
+        steps: list[torch.Tensor] = []
+        timesteps: list[float] = []
+        embeddings: list[torch.Tensor] = []
+
+        def on_step(_pipe: Any, _index: int, t: Any, values: dict[str, Any]) -> dict[str, Any]:
+            steps.append(values["latents"].clone())
+            timesteps.append(float(t))
+            embeddings[:] = [values["prompt_embeds"].clone()]
+            return values
+
+        start = time.perf_counter()
+        picture = pipe(
+            **arguments,
+            output_type="pt",
+            callback_on_step_end=on_step,
+            callback_on_step_end_tensor_inputs=["latents", "prompt_embeds"],
+        ).images
+        seconds = time.perf_counter() - start
+        self.latents[case["name"]] = steps[-1]
+        tensors = {
+            "picture": picture,
+            "latents": steps[-1],
+            "steps": torch.stack(steps),
+            "embeddings": embeddings[0],
+        }
+        edge = ((picture == 0) | (picture == 1)).float().mean().item()
+        return {
+            "seconds": round(seconds, 3),
+            "timesteps": timesteps,
+            "spread": round(picture.std().item(), 4),
+            "saturated": round(edge, 4),
+            "tensors": {name: self.write(value) for name, value in tensors.items()},
+        }
+
+    def write(self, tensor: torch.Tensor) -> dict[str, Any]:
+        path = self.output / f"{self.count:05d}.f32"
+        self.count += 1
+        array = tensor.detach().to(torch.float32).contiguous().numpy()
+        array.astype("<f4").tofile(path)
+        return {"file": str(path), "shape": list(array.shape)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cases", type=Path, help="the JSON file with the cases")
+    parser.add_argument("--output", type=Path, required=True, help="an empty folder")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+
+    torch.set_num_threads(arguments.threads)
+    torch.set_grad_enabled(False)
+    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+
+    runner = Runner(arguments.output)
+    results: dict[str, Any] = {}
+    for case in json.loads(arguments.cases.read_text())["cases"]:
+        try:
+            results[case["name"]] = runner.run(case)
+        except Exception:  # a case that diffusers refuses is a result too
+            results[case["name"]] = {"error": traceback.format_exc(limit=-3)}
+    text = json.dumps({"diffusers": diffusers.__version__, "results": results})
+    (arguments.output / "results.json").write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+/** Random scheduler configurations for the comparison with diffusers. */
+
+import type { Case } from '../golden/schedulers/run-case.js';
+
+/** mulberry32: a small seeded generator, so that a failing case can be drawn again. */
+function makeRandom(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let z = state;
+    z = Math.imul(z ^ (z >>> 15), z | 1);
+    z ^= z + Math.imul(z ^ (z >>> 7), z | 61);
+    return ((z ^ (z >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+class Draw {
+  readonly next: () => number;
+  constructor(seed: number) {
+    this.next = makeRandom(seed);
+    for (let i = 0; i < 5; i++) this.next();
+  }
+  chance(probability: number): boolean {
+    return this.next() < probability;
+  }
+  pick<T>(values: readonly T[]): T {
+    const value = values[Math.floor(this.next() * values.length)];
+    if (value === undefined) throw new RangeError('nothing to pick from');
+    return value;
+  }
+  between(low: number, high: number): number {
+    return low + this.next() * (high - low);
+  }
+}
+
+type Config = Record<string, unknown>;
+
+const BETAS: readonly (readonly [number, number])[] = [
+  [0.00085, 0.012],
+  [0.0001, 0.02],
+  [0.001, 0.03],
+];
+const STEPS = [1, 2, 3, 4, 5, 7, 10, 14, 15, 20, 25, 30, 49, 50, 99, 133];
+
+function common(draw: Draw): Config {
+  const [betaStart, betaEnd] = draw.pick(BETAS);
+  const config: Config = {
+    beta_start: betaStart,
+    beta_end: betaEnd,
+    beta_schedule: draw.pick(['linear', 'scaled_linear', 'scaled_linear', 'squaredcos_cap_v2']),
+    steps_offset: draw.pick([0, 1]),
+  };
+  if (draw.chance(0.7)) config.timestep_spacing = draw.pick(['linspace', 'leading', 'trailing']);
+  if (draw.chance(0.1)) config.num_train_timesteps = draw.pick([100, 500, 1024]);
+  if (draw.chance(0.08)) {
+    config.num_train_timesteps = 60;
+    config.trained_betas = Array.from({ length: 60 }, (_, i) => 0.001 + (0.05 * i) / 59);
+  }
+  return config;
+}
+
+function formula(draw: Draw, config: Config): void {
+  if (draw.chance(0.45)) {
+    config[draw.pick(['use_karras_sigmas', 'use_exponential_sigmas', 'use_beta_sigmas'])] = true;
+  }
+  if (draw.chance(0.03)) Object.assign(config, { use_karras_sigmas: true, use_beta_sigmas: true });
+}
+
+const classConfigs: Record<string, (draw: Draw, config: Config) => Partial<Case>> = {
+  PNDMScheduler(draw, config) {
+    config.skip_prk_steps = draw.chance(0.7);
+    if (draw.chance(0.5)) config.set_alpha_to_one = draw.chance(0.5);
+    if (draw.chance(0.5)) config.prediction_type = draw.pick(['epsilon', 'v_prediction']);
+    return {};
+  },
+  DDIMScheduler(draw, config) {
+    if (draw.chance(0.7)) config.clip_sample = draw.chance(0.3);
+    if (draw.chance(0.3)) config.clip_sample_range = draw.between(0.5, 3);
+    if (draw.chance(0.5)) config.set_alpha_to_one = draw.chance(0.5);
+    config.prediction_type = draw.pick(['epsilon', 'sample', 'v_prediction']);
+    if (draw.chance(0.3)) {
+      config.thresholding = true;
+      config.dynamic_thresholding_ratio = draw.between(0.5, 1);
+      config.sample_max_value = draw.between(0.8, 4);
+    }
+    // Without signal the noise tells nothing about the image: infinite in diffusers as well.
+    if (config.prediction_type !== 'epsilon') config.rescale_betas_zero_snr = draw.chance(0.3);
+    const eta = draw.pick([0, 0, 0.3, 1]);
+    return { step: { eta, useClippedModelOutput: draw.chance(0.3) } };
+  },
+  EulerDiscreteScheduler(draw, config) {
+    formula(draw, config);
+    config.prediction_type = draw.pick([
+      'epsilon',
+      'epsilon',
+      'sample',
+      'v_prediction',
+      'original_sample',
+    ]);
+    if (draw.chance(0.3)) config.interpolation_type = draw.pick(['linear', 'log_linear']);
+    if (draw.chance(0.2)) config.timestep_type = draw.pick(['discrete', 'continuous']);
+    if (draw.chance(0.3)) config.final_sigmas_type = draw.pick(['zero', 'sigma_min']);
+    if (draw.chance(0.2)) config.sigma_min = draw.between(0.01, 0.1);
+    if (draw.chance(0.2)) config.sigma_max = draw.between(5, 20);
+    config.rescale_betas_zero_snr = draw.chance(0.2);
+    if (draw.chance(0.8)) return {};
+    const step = { sChurn: draw.between(0, 30), sTmin: 0.1, sTmax: 10, sNoise: 1.01 };
+    return { step };
+  },
+  EulerAncestralDiscreteScheduler(draw, config) {
+    config.prediction_type = draw.pick(['epsilon', 'v_prediction']);
+    config.rescale_betas_zero_snr = draw.chance(0.2);
+    return {};
+  },
+  DPMSolverMultistepScheduler(draw, config) {
+    formula(draw, config);
+    if (draw.chance(0.1)) config.use_lu_lambdas = true;
+    if (draw.chance(0.1)) config.use_flow_sigmas = true;
+    if (config.use_flow_sigmas && draw.chance(0.5)) config.flow_shift = draw.between(0.5, 4);
+    config.algorithm_type = draw.pick([
+      'dpmsolver++',
+      'dpmsolver++',
+      'sde-dpmsolver++',
+      'dpmsolver',
+      'sde-dpmsolver',
+      'deis',
+    ]);
+    config.solver_order = draw.pick([1, 2, 2, 3]);
+    config.solver_type = draw.pick(['midpoint', 'heun', 'logrho', 'bh2']);
+    config.prediction_type = draw.pick([
+      'epsilon',
+      'epsilon',
+      'sample',
+      'v_prediction',
+      'flow_prediction',
+    ]);
+    if (draw.chance(0.3)) config.lower_order_final = draw.chance(0.5);
+    if (draw.chance(0.3)) config.euler_at_final = draw.chance(0.5);
+    const needsEnd =
+      !String(config.algorithm_type).endsWith('++') && config.algorithm_type !== 'deis';
+    config.final_sigmas_type =
+      needsEnd && draw.chance(0.9) ? 'sigma_min' : draw.pick(['zero', 'zero', 'sigma_min']);
+    if (draw.chance(0.25)) config.lambda_min_clipped = draw.pick([-5.1, -2, null]);
+    if (draw.chance(0.2)) {
+      config.thresholding = true;
+      config.dynamic_thresholding_ratio = draw.between(0.5, 1);
+      config.sample_max_value = draw.between(0.8, 4);
+    }
+    config.rescale_betas_zero_snr = draw.chance(0.15);
+    if (draw.chance(0.1)) {
+      config.variance_type = draw.pick(['learned', 'learned_range']);
+      return config.prediction_type === 'epsilon' ? { extraChannels: 3 } : {};
+    }
+    return {};
+  },
+};
+
+/** One configuration with a schedule; `seed` decides everything. */
+export function randomCase(className: string, seed: number): Case {
+  const draw = new Draw(seed);
+  const config = common(draw);
+  const extra = classConfigs[className]?.(draw, config) ?? {};
+  const trained = Number(config.num_train_timesteps ?? 1000);
+  const strength = draw.chance(0.5)
+    ? { strength: draw.pick([0.3, 0.58, 0.75, 0.8, 1, draw.between(0.1, 1)]) }
+    : {};
+  let start: Case['start'] = { numInferenceSteps: draw.pick(STEPS), ...strength };
+  if (draw.chance(0.12)) {
+    const timesteps = [0.999, 0.85, 0.7355, 0.6, 0.45, 0.2, 0.03].map((share) =>
+      Math.floor(share * trained),
+    );
+    start = { timesteps, ...strength };
+  } else if (draw.chance(0.1)) {
+    start = { sigmas: [14.615, 6.475, 3.861, 2.697, 1.886, 0.963, 0.399, 0.152, 0], ...strength };
+  }
+  const via = draw.chance(0.15)
+    ? {
+        via: draw.pick([
+          'PNDMScheduler',
+          'DDIMScheduler',
+          'EulerDiscreteScheduler',
+          'DPMSolverMultistepScheduler',
+        ]),
+      }
+    : {};
+  return { className, config, start, seed: seed % 1000, ...extra, ...via };
+}
