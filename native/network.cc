@@ -11,6 +11,24 @@
 
 namespace torchbrush {
 
+namespace {
+
+// Rows of embeddings are copied out as bytes, so their tables need no alignment.
+std::set<ValueRef> EmbeddingTables(const std::vector<Instruction>& instructions) {
+  std::set<ValueRef> tables;
+  std::set<ValueRef> others;
+  for (const auto& instruction : instructions) {
+    for (size_t i = 0; i < instruction.inputs.size(); ++i) {
+      const bool table = instruction.name == "aten::embedding" && i == 0;
+      (table ? tables : others).insert(instruction.inputs[i]);
+    }
+  }
+  for (const ValueRef other : others) tables.erase(other);
+  return tables;
+}
+
+}  // namespace
+
 Network::Network(std::shared_ptr<const Program> program, const std::vector<Placement>& placements,
                  c10::Device device, at::ScalarType type)
     : program_(std::move(program)),
@@ -21,6 +39,7 @@ Network::Network(std::shared_ptr<const Program> program, const std::vector<Place
   std::set<ValueRef> packable;
   if (device.is_cpu() && CanPack(type)) packable = PackableWeights(instructions_, fixed_);
   std::set<ValueRef> mapped;
+  const std::set<ValueRef> tables = EmbeddingTables(instructions_);
   std::unordered_map<std::string, const Parameter*> open;
   for (const auto& parameter : program_->parameters) open[parameter.name] = &parameter;
   std::unordered_map<std::string, std::shared_ptr<MappedFile>> files;
@@ -43,7 +62,7 @@ Network::Network(std::shared_ptr<const Program> program, const std::vector<Place
     } else if (packable.count(parameter.place) != 0) {
       // Packing reads it once, byte by byte as it were, so it may stay where it is.
       mapped.insert(parameter.place);
-    } else if (!IsAligned(*file, placement.offset, placement.type)) {
+    } else if (!IsAligned(*file, placement.offset, placement.type) && tables.count(parameter.place) == 0) {
       weight = weight.clone();
     }
     fixed_[~parameter.place] = std::move(weight);

@@ -8,12 +8,16 @@ import sharp from 'sharp';
 
 import {
   AutoPipelineForImage2Image,
+  configure,
   Image,
   type InitImage,
   type StableDiffusionImg2ImgPipeline,
   Tensor,
 } from '../lib/index.js';
 import { demoModel, temporaryFolder, testImage } from './helpers.js';
+
+// Networks as small as this one gain nothing from threads and lose much on a busy machine.
+configure({ threads: 1 });
 
 let pipe: StableDiffusionImg2ImgPipeline;
 before(async () => {
@@ -43,7 +47,7 @@ function planes(image: Image, value: (byte: number) => number): Float32Array {
 }
 
 test('paths, addresses, bytes, sharp and Image objects are read alike', async (context) => {
-  const image = testImage();
+  const image = testImage(32, 32);
   const path = join(temporaryFolder(context), 'a fox.png');
   await image.save(path);
   const bytes = readFileSync(path);
@@ -65,16 +69,16 @@ test('paths, addresses, bytes, sharp and Image objects are read alike', async (c
 });
 
 test('tensors of 0 to 1, of −1 to 1 and of bytes are the picture that they hold', async () => {
-  const image = testImage();
+  const image = testImage(32, 32);
   const expected = await draw(image);
   const unit = planes(image, (byte) => byte / 255);
-  using single = Tensor.fromArray(unit, [3, 64, 64]);
-  using batch = Tensor.fromArray(unit, [1, 3, 64, 64]);
+  using single = Tensor.fromArray(unit, [3, 32, 32]);
+  using batch = Tensor.fromArray(unit, [1, 3, 32, 32]);
   using double = single.to({ dtype: 'float64' });
-  using bytes = Tensor.fromArray(Uint8Array.from(planes(image, (byte) => byte)), [3, 64, 64]);
+  using bytes = Tensor.fromArray(Uint8Array.from(planes(image, (byte) => byte)), [3, 32, 32]);
   using signed = Tensor.fromArray(
     planes(image, (byte) => Math.fround(2 * Math.fround(byte / 255)) - 1),
-    [3, 64, 64],
+    [3, 32, 32],
   );
   for (const form of [single, batch, [single], double, bytes, signed]) {
     assert.deepEqual(await draw(form as InitImage), expected);
@@ -83,24 +87,24 @@ test('tensors of 0 to 1, of −1 to 1 and of bytes are the picture that they hol
 });
 
 test('what is transparent becomes white', async () => {
-  const image = testImage();
-  const alpha = Uint8Array.from({ length: 64 * 64 }, (_, i) => (i % 64 < 32 ? 0 : 255));
+  const image = testImage(32, 32);
+  const alpha = Uint8Array.from({ length: 32 * 32 }, (_, i) => (i % 32 < 16 ? 0 : 255));
   const withAlpha = await image
     .toSharp()
-    .joinChannel(Buffer.from(alpha), { raw: { width: 64, height: 64, channels: 1 } })
+    .joinChannel(Buffer.from(alpha), { raw: { width: 32, height: 32, channels: 1 } })
     .png()
     .toBuffer();
-  const onWhite = image.data.map((value, i) => (Math.floor(i / 3) % 64 < 32 ? 255 : value));
-  const expected = await draw(Image.fromRaw(onWhite, 64, 64));
+  const onWhite = image.data.map((value, i) => (Math.floor(i / 3) % 32 < 16 ? 255 : value));
+  const expected = await draw(Image.fromRaw(onWhite, 32, 32));
   assert.deepEqual(await draw(withAlpha), expected);
   assert.deepEqual(await draw(sharp(withAlpha)), expected);
 });
 
 test('a grey picture is a picture whose channels are equal', async () => {
-  const grey = Uint8Array.from({ length: 64 * 64 }, (_, i) => i % 256);
-  const png = await sharp(grey, { raw: { width: 64, height: 64, channels: 1 } }).png().toBuffer();
-  const colour = Uint8Array.from({ length: 64 * 64 * 3 }, (_, i) => grey[Math.floor(i / 3)] as number);
-  assert.deepEqual(await draw(png), await draw(Image.fromRaw(colour, 64, 64)));
+  const grey = Uint8Array.from({ length: 32 * 32 }, (_, i) => i % 256);
+  const png = await sharp(grey, { raw: { width: 32, height: 32, channels: 1 } }).png().toBuffer();
+  const colour = Uint8Array.from({ length: 32 * 32 * 3 }, (_, i) => grey[Math.floor(i / 3)] as number);
+  assert.deepEqual(await draw(png), await draw(Image.fromRaw(colour, 32, 32)));
 });
 
 test('sides are rounded down to what the autoencoder takes', async () => {

@@ -158,6 +158,26 @@ for (const algorithm of DPM_ALGORITHMS) {
   }
 }
 
+test('a last step that rounding lets go up a hair adds no noise instead of none that exists', () => {
+  for (const algorithm of DPM_ALGORITHMS.filter(addsNoise)) {
+    const levels = [1.1 + 1e-7, 1.1].map((ratio) => noiseLevel(ratio, false));
+    const got = coefficients(
+      solverUpdate({
+        algorithm,
+        solverType: 'midpoint',
+        levels,
+        sample: 'x',
+        models: [[[1, 'm']]],
+        noise: 'n',
+      }),
+    );
+    close(got.n, 0);
+    close(got.x, 1, 1e-6);
+  }
+  const { sigmaDown } = ancestralStep(1e9, 1e-3);
+  assert.ok(sigmaDown >= 0);
+});
+
 test('a step of no length changes nothing, in any order', () => {
   for (const algorithm of DPM_ALGORITHMS.filter((name) => name !== 'sde-dpmsolver')) {
     for (const solverType of ['midpoint', 'heun'] as const) {

@@ -205,6 +205,14 @@ test('a first timestep that occurs twice starts at the first of both', () => {
   sample.dispose();
 });
 
+test('starting in the middle at a repeated timestep starts at the second of both', () => {
+  using run = start('EulerDiscreteScheduler', { timesteps: [900, 500, 500, 100] });
+  using sample = tensor([1]);
+  using next = run.step(sample, 500, sample);
+  // From the first of both the step would have no length.
+  assert.notEqual((next.data as Float32Array)[0], 1);
+});
+
 test('an unlisted timestep is an error for Euler and the last one for DPM-Solver', () => {
   using euler = start('EulerDiscreteScheduler', { numInferenceSteps: 10 });
   using solver = start('DPMSolverMultistepScheduler', { numInferenceSteps: 10 });

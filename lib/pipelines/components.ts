@@ -26,10 +26,15 @@ export type ComponentOverrides = {
   [Name in keyof StableDiffusionComponents]?: StableDiffusionComponents[Name];
 };
 
-/** Told about each component as it is loaded. */
-export type LoadProgress =
-  | { status: 'loading'; component: string; index: number; count: number }
-  | { status: 'loaded'; component: string; index: number; count: number };
+/** Told about each component as it is loaded; several are on their way at once. */
+export interface LoadProgress {
+  status: 'loading' | 'loaded';
+  /** The component's name on disk, `'unet'`. */
+  component: string;
+  /** How many of `count` are loaded. */
+  done: number;
+  count: number;
+}
 
 export interface LoadOptions extends Placement {
   variant: string | undefined;
@@ -61,40 +66,42 @@ export async function loadComponents(
     loaded.push(component.network);
     return component;
   };
-  let index = 0;
+  let done = 0;
   const step = async <Result>(component: string, load: () => Promise<Result>): Promise<Result> => {
     signal?.throwIfAborted();
-    onProgress?.({ status: 'loading', component, index, count: 5 });
+    onProgress?.({ status: 'loading', component, done, count: 5 });
     const result = await load();
-    onProgress?.({ status: 'loaded', component, index, count: 5 });
-    index += 1;
+    done += 1;
+    onProgress?.({ status: 'loaded', component, done, count: 5 });
     return result;
   };
   try {
-    // The small parts first: a fault in them is found before gigabytes are mapped.
     const scheduler = await step(
       'scheduler',
       async () => overrides.scheduler ?? readScheduler(checkpoint),
     );
-    const tokenizer = await step(
-      'tokenizer',
-      async () => overrides.tokenizer ?? readTokenizer(checkpoint),
-    );
-    const textEncoder = await step('text_encoder', async () =>
-      overrides.textEncoder === undefined
-        ? new TextEncoder(await network('text_encoder', 'CLIPTextModel'))
-        : given(overrides.textEncoder),
-    );
-    const vae = await step('vae', async () =>
-      overrides.vae === undefined
-        ? new Autoencoder(await network('vae', 'AutoencoderKL'))
-        : given(overrides.vae),
-    );
-    const unet = await step('unet', async () =>
-      overrides.unet === undefined
-        ? new UNet(await network('unet', 'UNet2DConditionModel'))
-        : given(overrides.unet),
-    );
+    // At the same time: vocabularies are read on this thread, networks made on the device's.
+    const parts = [
+      step('text_encoder', async () =>
+        overrides.textEncoder === undefined
+          ? new TextEncoder(await network('text_encoder', 'CLIPTextModel'))
+          : given(overrides.textEncoder),
+      ),
+      step('vae', async () =>
+        overrides.vae === undefined
+          ? new Autoencoder(await network('vae', 'AutoencoderKL'))
+          : given(overrides.vae),
+      ),
+      step('unet', async () =>
+        overrides.unet === undefined
+          ? new UNet(await network('unet', 'UNet2DConditionModel'))
+          : given(overrides.unet),
+      ),
+      step('tokenizer', async () => overrides.tokenizer ?? readTokenizer(checkpoint)),
+    ] as const;
+    // Nothing may still be on its way when what is loaded is disposed.
+    await Promise.allSettled(parts);
+    const [textEncoder, vae, unet, tokenizer] = await Promise.all(parts);
     signal?.throwIfAborted();
     const components = { vae, textEncoder, tokenizer, unet, scheduler };
     const reason = misfit(components);

@@ -162,7 +162,8 @@ export class DDIMRun extends AlphaBarRun {
       epsilon = times(1 / Math.sqrt(1 - alphaBar), minus(x, times(Math.sqrt(alphaBar), x0)));
     }
     const sigma = ddimSigma(alphaBar, alphaBarPrevious, eta);
-    const direction = Math.sqrt(1 - alphaBarPrevious - sigma ** 2);
+    // Zero but for rounding when all the noise is fresh.
+    const direction = Math.sqrt(Math.max(1 - alphaBarPrevious - sigma ** 2, 0));
     let previous = plus(times(Math.sqrt(alphaBarPrevious), x0), times(direction, epsilon));
     if (eta > 0) {
       const noise =

@@ -118,7 +118,6 @@ export class DPMSolverMultistepScheduler implements Scheduler {
 
   start(options: StartOptions): DPMSolverMultistepRun {
     const request = checkStartOptions(options, this);
-    checkSolver(this.config);
     const flowShift = this.#flowShift(options);
     const schedule = solverSchedule({ ...this.config, flowShift }, this.#tables, request);
     // Adding 0 turns −0 into 0.
@@ -127,6 +126,7 @@ export class DPMSolverMultistepScheduler implements Scheduler {
     const sigmas = [...schedule.levels, last].map(Math.fround);
     const count = request.kind === 'steps' ? request.numInferenceSteps : timesteps.length;
     const begin = skipTimesteps(timesteps, count, 1, options);
+    checkSolver(this.config, timesteps.length, begin.timesteps.length);
     return new DPMSolverMultistepRun({ begin, sigmas }, timesteps, this.config);
   }
 
@@ -147,12 +147,31 @@ function checkAlgorithm({ algorithmType, finalSigmasType }: DPMSolverMultistepCo
   throw expected('sigma_min', 'finalSigmasType', finalSigmasType, hint);
 }
 
+/** The order of a step: what was asked for, as far as history reaches, less at the end. */
+function stepOrder(
+  config: DPMSolverMultistepConfig,
+  index: number,
+  length: number,
+  history: number,
+): number {
+  const { eulerAtFinal, finalSigmasType, lowerOrderFinal, solverOrder } = config;
+  const few = lowerOrderFinal && length < FEW_STEPS;
+  const left = length - index;
+  const reachable = Math.min(solverOrder, history + 1);
+  if (left === 1 && (eulerAtFinal || few || finalSigmasType === 'zero')) return 1;
+  return left === 2 && few ? Math.min(reachable, 2) : reachable;
+}
+
 /** What has no formula. */
-function checkSolver(config: DPMSolverMultistepConfig): void {
+function checkSolver(config: DPMSolverMultistepConfig, length: number, steps: number): void {
   const { algorithmType, solverOrder } = config;
   const forImage = solvesForImage(algorithmType);
   supportedPrediction(config, forImage ? IMAGE_PREDICTION_TYPES : NOISE_PREDICTION_TYPES);
-  if (algorithmType === 'sde-dpmsolver' && solverOrder === 3) {
+  if (algorithmType !== 'sde-dpmsolver') return;
+  const orders = Array.from({ length: steps }, (_, i) =>
+    stepOrder(config, length - steps + i, length, i),
+  );
+  if (orders.includes(3)) {
     throw expected('1 or 2', 'solverOrder', solverOrder, 'sde-dpmsolver has no third order.');
   }
 }
@@ -209,7 +228,7 @@ export class DPMSolverMultistepRun extends SigmaRun {
     { generator, varianceNoise }: StepOptions,
   ): Tensor {
     const i = this.stepIndex(timestep);
-    const order = this.#order(i);
+    const order = stepOrder(this.#config, i, this.length, this.#models.entries.length);
     const { algorithmType: algorithm, solverType } = this.#config;
     const dtype = promote(sample.dtype, modelOutput.dtype);
     using scratch = new Scratch();
@@ -229,16 +248,6 @@ export class DPMSolverMultistepRun extends SigmaRun {
     const result = evaluate(next, dtype);
     this.advance();
     return result;
-  }
-
-  /** The order of step i: what was asked for, as far as history reaches, less at the end. */
-  #order(i: number): number {
-    const { eulerAtFinal, finalSigmasType, lowerOrderFinal, solverOrder } = this.#config;
-    const few = lowerOrderFinal && this.length < FEW_STEPS;
-    const left = this.length - i;
-    const reachable = Math.min(solverOrder, this.#models.entries.length + 1);
-    if (left === 1 && (eulerAtFinal || few || finalSigmasType === 'zero')) return 1;
-    return left === 2 && few ? Math.min(reachable, 2) : reachable;
   }
 
   #level(index: number) {

@@ -111,6 +111,9 @@ export function predictedNoise<T>(
 const psi1 = (k: number): number => (k === 0 ? 0 : Math.expm1(k) / k - 1);
 const psi2 = (k: number): number => (k === 0 ? 0 : (Math.expm1(k) - k) / k ** 2 - 0.5);
 
+// Where a schedule ends with the same level twice, rounding may let the last step go up by a hair.
+const root = (x: number): number => Math.sqrt(Math.max(x, 0));
+
 /**
  * The exact solution of the linear part of the differential equation over a step of h in λ:
  * x_t = a x + w ∫ … + n noise, where the integral runs over eᵏ.
@@ -123,11 +126,11 @@ function exponentials(algorithm: DPMAlgorithm, t: NoiseLevel, s: NoiseLevel) {
     case 'dpmsolver':
       return { h, a: t.alpha / s.alpha, w: -t.sigma, k: h, n: 0 };
     case 'sde-dpmsolver++': {
-      const n = t.sigma * Math.sqrt(-Math.expm1(-2 * h));
+      const n = t.sigma * root(-Math.expm1(-2 * h));
       return { h, a: (t.sigma / s.sigma) * Math.exp(-h), w: -t.alpha, k: -2 * h, n };
     }
     case 'sde-dpmsolver': {
-      const n = t.sigma * Math.sqrt(Math.expm1(2 * h));
+      const n = t.sigma * root(Math.expm1(2 * h));
       return { h, a: t.alpha / s.alpha, w: -2 * t.sigma, k: h, n };
     }
   }

@@ -1,10 +1,11 @@
 import { CheckpointError } from '../errors.js';
 import { byteCharacters } from './bytes.js';
 import { MergeQueue } from './merge-queue.js';
+import { PairTable } from './pair-table.js';
 
 /** Marks the last symbol of a word. */
 const endOfWord = '</w>';
-/** Two ids share one exact float64 map key. */
+/** A rank and an id share one exact float64. */
 const idLimit = 2 ** 26;
 /** Words that are remembered, and the longest worth remembering. */
 const cacheEntries = 10_000;
@@ -32,7 +33,7 @@ export class BytePairEncoder {
   readonly #byteIds: readonly (number | undefined)[];
   readonly #lastByteIds: readonly (number | undefined)[];
   /** Pair of ids to rank · idLimit + id of the joined token. */
-  readonly #merges = new Map<number, number>();
+  readonly #merges: PairTable;
   readonly #unknown: number | undefined;
   readonly #options: BytePairEncoderOptions;
   readonly #cache = new Map<string, readonly number[]>();
@@ -45,8 +46,11 @@ export class BytePairEncoder {
     this.#byteIds = byteCharacters.map((character) => vocab.get(character));
     this.#lastByteIds = byteCharacters.map((character) => vocab.get(character + endOfWord));
     this.#unknown = vocab.get(unkToken);
-    for (const [rank, [left, right]] of merges.entries()) {
-      const [leftId, rightId] = [vocab.get(left), vocab.get(right)];
+    this.#merges = new PairTable(merges.length);
+    for (let rank = 0; rank < merges.length; rank++) {
+      const [left, right] = merges[rank] as readonly [string, string];
+      const leftId = vocab.get(left);
+      const rightId = vocab.get(right);
       const joined = vocab.get(left + right);
       if (leftId === undefined || rightId === undefined || joined === undefined) {
         const missing = [left, right, left + right].find((token) => !vocab.has(token));
@@ -56,7 +60,7 @@ export class BytePairEncoder {
             'tokenizers. Download the tokenizer folder again.',
         );
       }
-      this.#merges.set(leftId * idLimit + rightId, rank * idLimit + joined);
+      this.#merges.set(leftId, rightId, rank * idLimit + joined);
     }
   }
 
@@ -124,6 +128,6 @@ export class BytePairEncoder {
   }
 
   #mergeAt(ids: readonly number[], left: number, right: number): number | undefined {
-    return this.#merges.get((ids[left] as number) * idLimit + (ids[right] as number));
+    return this.#merges.get(ids[left] as number, ids[right] as number);
   }
 }

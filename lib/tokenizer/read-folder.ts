@@ -61,11 +61,11 @@ function parseMerges(text: string, path: string): [string, string][] {
   for (const [i, ending] of text.split('\n').entries()) {
     const line = ending.endsWith('\r') ? ending.slice(0, -1) : ending;
     if (line === '' || line.startsWith('#version')) continue;
-    const [left, right, ...more] = line.split(' ');
-    if (left === undefined || right === undefined || more.length > 0) {
+    const space = line.indexOf(' ');
+    if (space < 0 || line.includes(' ', space + 1)) {
       throw fail(path, `line ${i + 1} is not two tokens with one space between them`);
     }
-    merges.push([left, right]);
+    merges.push([line.slice(0, space), line.slice(space + 1)]);
   }
   return merges;
 }

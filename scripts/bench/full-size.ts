@@ -49,7 +49,7 @@ const { unet, textEncoder } = pipe.components;
 const generator = new Generator().manualSeed(0);
 using sample = randn([2, unet.inChannels, latents, latents], { generator });
 using text = randn([2, textEncoder.maxPositions, 768], { generator });
-const delay = monitorEventLoopDelay({ resolution: 1 });
+const waits: { p99: number; longest: number }[] = [];
 for (let round = 0; round < rounds + 1; round += 1) {
   const seconds = await timed(() => unet.predict(sample, 500, text));
   const { seconds: theirs } = await peer.ask('unet', { height: latents, width: latents, batch: 2 });
@@ -59,11 +59,14 @@ for (let round = 0; round < rounds + 1; round += 1) {
 }
 
 async function timed(run: () => Promise<Tensor>): Promise<number> {
+  // A fresh one for each run: one that goes on counts the time between runs as a wait.
+  const delay = monitorEventLoopDelay({ resolution: 1 });
   delay.enable();
   const began = performance.now();
   const result = await run();
   const seconds = (performance.now() - began) / 1000;
   delay.disable();
+  waits.push({ p99: delay.percentile(99) / 1e6, longest: delay.max / 1e6 });
   result.dispose();
   return seconds;
 }
@@ -91,8 +94,9 @@ function privateMegabytes(): number {
 
 report([loading, step], peer);
 console.log(`private memory after loading: ${Math.max(...memory).toFixed(0)} MB more than before`);
-const milliseconds = (value: number): string => (value / 1e6).toFixed(1);
+const worst = (name: 'p99' | 'longest'): string =>
+  Math.max(...waits.map((wait) => wait[name])).toFixed(1);
 console.log(
-  `event loop while the UNet ran: p99 ${milliseconds(delay.percentile(99))} ms, longest ${milliseconds(delay.max)} ms`,
+  `event loop while the UNet ran: p99 ${worst('p99')} ms, longest ${worst('longest')} ms`,
 );
 peer.stop();

@@ -25,8 +25,7 @@ export function printMaxima(
     line([key, String(cases), exponent(picture), exponent(latents)]);
   }
   const closest = [...differences].sort(([, a], [, b]) => b.picture - a.picture).slice(0, 3);
-  for (const [{ name }, { picture }] of closest)
-    line([`largest: ${name}`, '', exponent(picture), '']);
+  for (const [{ name }, { picture }] of closest) console.log(`${exponent(picture)} in "${name}"`);
   const theirs = [...expected.values()].reduce((sum, { seconds }) => sum + seconds, 0);
   console.log(
     `drawing took diffusers ${theirs.toFixed(0)} s and torchbrush ${drawing.toFixed(0)} s`,

@@ -4,9 +4,9 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "golden"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "golden" / "schedulers"))
 
-from generate_schedulers import prepare, run_case  # noqa: E402
+from run_case import prepare, run_case  # noqa: E402
 
 if __name__ == "__main__":
     prepare()

@@ -1,0 +1,235 @@
+// The command line as a user meets it: a process of its own, judged by its exit code, what it prints
+// and the files it leaves.
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { setTimeout as wait } from 'node:timers/promises';
+
+import {
+  AutoPipelineForImage2Image,
+  AutoPipelineForText2Image,
+  configure,
+  DDIMScheduler,
+  EulerDiscreteScheduler,
+  type Image,
+  loadImage,
+} from '../lib/index.js';
+import { packageRoot } from '../lib/package-root.js';
+import { demoCopy, demoModel, temporaryFolder, testImage } from './helpers.js';
+
+// One thread here and there: sums in another order would change last bits.
+configure({ threads: 1 });
+
+interface Outcome {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+function start(args: string[], env: NodeJS.ProcessEnv = {}): { child: ChildProcess; ended: Promise<Outcome> } {
+  const main = join(packageRoot, 'lib', 'cli', 'main.ts');
+  const child = spawn(process.execPath, ['--import', 'tsx', main, ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, OMP_NUM_THREADS: '1', ...env },
+  });
+  const outcome: Outcome = { code: null, stdout: '', stderr: '' };
+  child.stdout?.on('data', (chunk) => {
+    outcome.stdout += chunk;
+  });
+  child.stderr?.on('data', (chunk) => {
+    outcome.stderr += chunk;
+  });
+  const ended = new Promise<Outcome>((resolve) => {
+    child.on('close', (code) => resolve({ ...outcome, code }));
+  });
+  return { child, ended };
+}
+
+const run = (args: string[], env?: NodeJS.ProcessEnv): Promise<Outcome> => start(args, env).ended;
+
+const prompt = ['--prompt', 'a fox, 3d style'];
+const model = ['--model', demoModel];
+const small = ['--height', '32', '--width', '32'];
+
+async function assertPicture(file: string, image: Image | undefined): Promise<void> {
+  const drawn = await loadImage(file);
+  assert.deepEqual([drawn.width, drawn.height], [image?.width, image?.height]);
+  assert.deepEqual(Buffer.from(drawn.data), Buffer.from(image?.data ?? []));
+}
+
+test('img2img writes the picture that the library draws', async (context) => {
+  const folder = temporaryFolder(context);
+  const [input, output] = [join(folder, 'in.png'), join(folder, 'out.png')];
+  await testImage(32, 32).save(input);
+  writeFileSync(output, 'an older file');
+  const { code, stdout, stderr } = await run([
+    ...['img2img', ...model, ...prompt, '--negative-prompt', 'a house', '--image', input],
+    ...['--strength', '0.7', '--guidance-scale', '5', '--steps', '4', '--seed', '7'],
+    ...['--scheduler', 'EulerDiscreteScheduler', '--clip-skip', '1', '--output', output],
+  ]);
+  // No progress bar where the output is piped.
+  assert.deepEqual({ code, stdout, stderr }, { code: 0, stdout: `${output}\n`, stderr: '' });
+  assert.deepEqual(readdirSync(folder).sort(), ['in.png', 'out.png']);
+  using pipe = await AutoPipelineForImage2Image.fromPretrained(demoModel);
+  pipe.scheduler = EulerDiscreteScheduler.fromConfig(pipe.scheduler.config);
+  const { images } = await pipe.generate({
+    ...{ prompt: 'a fox, 3d style', negativePrompt: 'a house', image: input, strength: 0.7 },
+    ...{ guidanceScale: 5, numInferenceSteps: 4, seed: 7, clipSkip: 1 },
+  });
+  await assertPicture(output, images[0]);
+});
+
+test('txt2img writes several pictures, numbered', async (context) => {
+  const folder = temporaryFolder(context);
+  const { code, stdout, stderr } = await run([
+    ...['txt2img', ...model, ...prompt, ...small, '--steps', '2', '--seed', '3', '--eta', '0.5'],
+    ...['--scheduler', 'DDIMScheduler', '--num-images', '2', '--output', join(folder, 'out.png')],
+  ]);
+  const files = [0, 1].map((i) => join(folder, `out-${i}.png`));
+  assert.deepEqual({ code, stdout, stderr }, { code: 0, stdout: `${files.join('\n')}\n`, stderr: '' });
+  assert.deepEqual(readdirSync(folder).sort(), ['out-0.png', 'out-1.png']);
+  using pipe = await AutoPipelineForText2Image.fromPretrained(demoModel);
+  pipe.scheduler = DDIMScheduler.fromConfig(pipe.scheduler.config);
+  const { images } = await pipe.generate({
+    ...{ prompt: 'a fox, 3d style', height: 32, width: 32, numInferenceSteps: 2, seed: 3 },
+    ...{ eta: 0.5, numImagesPerPrompt: 2 },
+  });
+  for (const [i, file] of files.entries()) await assertPicture(file, images[i]);
+});
+
+test('wrong usage ends with 2, says what is wrong and leaves no file', async (context) => {
+  const folder = temporaryFolder(context);
+  const output = ['--output', join(folder, 'out.png')];
+  const draw = ['txt2img', ...model, ...prompt];
+  const cases: [string[], RegExp][] = [
+    [[], /Usage: torchbrush/],
+    [['txt2img', ...prompt, ...output], /required option '--model <folder>' not specified/],
+    [[...draw, ...output, '--steps', 'many'], /'--steps <number>' argument 'many' is invalid.*Not a number/],
+    [[...draw, ...output, '--steps', '0'], /^error: .* numInferenceSteps .* 0 .*\(ERR_INVALID_ARGUMENT\)$/m],
+    // Found out before anything is drawn.
+    [[...draw, '--output', join(folder, 'out.gif')], /out\.gif.*ends in \.png, \.jpg/],
+    [[...draw, '--output', join(folder, 'missing', 'out.png')], /There is no folder .*missing/],
+  ];
+  for (const [args, says] of cases) {
+    const { code, stdout, stderr } = await run(args);
+    assert.equal(code, 2, `${args.join(' ')}: ${stderr}`);
+    assert.match(stderr, says);
+    assert.equal(stdout, '');
+  }
+  assert.deepEqual(readdirSync(folder), []);
+});
+
+test('what fails ends with 1, one line and a code', async (context) => {
+  const folder = temporaryFolder(context);
+  const output = ['--output', join(folder, 'out.png')];
+  const missing = join(folder, 'missing');
+  const cases: [string[], RegExp, NodeJS.ProcessEnv?][] = [
+    [['txt2img', '--model', missing, ...prompt, ...output], /no checkpoint folder .*missing.* \(ERR_CHECKPOINT\)\n$/],
+    [['img2img', ...model, ...prompt, '--image', missing, ...output], /missing: there is no such file.* \(ERR_IMAGE\)\n$/],
+    [['doctor'], /libtorch was not found.*TORCHBRUSH_LIBTORCH.*\(ERR_LIBTORCH_NOT_FOUND\)\n$/s, { TORCHBRUSH_LIBTORCH: missing }],
+  ];
+  for (const [args, says, env] of cases) {
+    const { code, stderr } = await run(args, env);
+    assert.equal(code, 1, stderr);
+    assert.match(stderr, /^error: /);
+    assert.match(stderr, says);
+    assert.doesNotMatch(stderr, /\n {4}at /, 'a stack is for developers');
+  }
+  assert.deepEqual(readdirSync(folder), []);
+});
+
+test('Ctrl-C in mid-run ends with 130 and leaves no file', async (context) => {
+  const folder = temporaryFolder(context);
+  const { child, ended } = start([
+    ...['txt2img', ...model, ...prompt, '--steps', '999', '--output', join(folder, 'out.png')],
+  ]);
+  await mapped(child.pid, 'libtorch_cpu');
+  await wait(500);
+  child.kill('SIGINT');
+  const { code, stdout, stderr } = await ended;
+  assert.deepEqual({ code, stdout, stderr }, { code: 130, stdout: '', stderr: 'interrupted\n' });
+  assert.deepEqual(readdirSync(folder), []);
+});
+
+/** Waits until a process has opened a library: from then on it is at work. */
+async function mapped(pid: number | undefined, library: string): Promise<void> {
+  for (let tries = 0; tries < 600; tries += 1) {
+    if (readFileSync(`/proc/${pid}/maps`, 'utf8').includes(library)) return;
+    await wait(50);
+  }
+  assert.fail(`process ${pid} never opened ${library}`);
+}
+
+test('--help ends with 0', async () => {
+  const help = await run(['--help']);
+  assert.deepEqual([help.code, help.stderr], [0, '']);
+  for (const command of ['img2img', 'txt2img', 'export', 'inspect', 'doctor']) {
+    assert.match(help.stdout, new RegExp(`^  ${command}\\b`, 'm'));
+  }
+  const command = await run(['img2img', '--help']);
+  assert.equal(command.code, 0);
+  assert.match(command.stdout, /--strength <number>.*default: 0\.8/);
+});
+
+test('inspect tells what a checkpoint consists of', async () => {
+  const words = await run(['inspect', demoModel]);
+  assert.deepEqual([words.code, words.stderr], [0, '']);
+  assert.match(words.stdout, /StableDiffusionPipeline/);
+  assert.match(words.stdout, /unet: UNet2DConditionModel\n.*M numbers, float16; diffusion_pytorch_model/);
+  assert.match(words.stdout, /ready to run\n$/);
+});
+
+test('inspect names what is missing and ends with 1', async (context) => {
+  const folder = demoCopy(context);
+  rmSync(join(folder, 'unet/diffusion_pytorch_model.safetensors'));
+  rmSync(join(folder, 'tokenizer'), { recursive: true });
+  writeFileSync(join(folder, 'vae/config.json'), '{"act_fn": "mish"}');
+  const { code, stdout, stderr } = await run(['inspect', folder]);
+  assert.deepEqual([code, stderr], [1, '']);
+  assert.match(stdout, /problem: .*unet has no weights/);
+  assert.match(stdout, /problem: the folder tokenizer\/ is missing/);
+  assert.match(stdout, /program missing/);
+  assert.match(stdout, /Make the missing programs with: npx torchbrush export ".*"\nnot ready to run\n$/);
+});
+
+test('inspect does not ask for parts that nothing here runs', async (context) => {
+  const folder = demoCopy(context);
+  const index = join(folder, 'model_index.json');
+  const parts = JSON.parse(readFileSync(index, 'utf8')) as object;
+  const safety_checker = ['stable_diffusion', 'StableDiffusionSafetyChecker'];
+  writeFileSync(index, JSON.stringify({ ...parts, safety_checker }));
+  const { code, stdout } = await run(['inspect', folder, '--json']);
+  assert.equal(code, 0, stdout);
+  const report = JSON.parse(stdout) as { ready: boolean; components: Record<string, unknown>[] };
+  assert.equal(report.ready, true);
+  const unet = report.components.find(({ name }) => name === 'unet');
+  assert.deepEqual(unet?.dtypes, ['float16']);
+  assert.match(String(unet?.architecture), /^[0-9a-f]{16}$/);
+});
+
+test('doctor shows what was found and draws a test picture', async () => {
+  const { code, stdout, stderr } = await run(['doctor']);
+  assert.deepEqual([code, stderr], [0, '']);
+  for (const line of [/^node +v\d+/m, /^libtorch +2\.\d+\.\d+ in /m, /^devices +cpu/m, /^self-test +ok/m]) {
+    assert.match(stdout, line);
+  }
+});
+
+test('export makes nothing where the programs are there already', async () => {
+  const { code, stdout, stderr } = await run(['export', demoModel, '--python', '/missing/python']);
+  assert.deepEqual([code, stderr], [0, '']);
+  for (const name of ['unet', 'vae', 'text_encoder']) {
+    assert.match(stdout, new RegExp(`^${name}: [0-9a-f]{16} is in .* already$`, 'm'));
+  }
+});
+
+test('export without a Python that starts names the interpreter', async (context) => {
+  const folder = temporaryFolder(context);
+  const args = ['export', join(demoModel, 'vae'), '--force', '--python', '/missing/python'];
+  const { code, stderr } = await run(args, { TORCHBRUSH_PROGRAMS: folder });
+  assert.equal(code, 1);
+  assert.match(stderr, /\/missing\/python could not be started.*\(ERR_EXPORT_PYTHON\)\n$/);
+  assert.deepEqual(readdirSync(folder), []);
+});
