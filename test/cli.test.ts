@@ -28,7 +28,10 @@ interface Outcome {
   stderr: string;
 }
 
-function start(args: string[], env: NodeJS.ProcessEnv = {}): { child: ChildProcess; ended: Promise<Outcome> } {
+function start(
+  args: string[],
+  env: NodeJS.ProcessEnv = {},
+): { child: ChildProcess; ended: Promise<Outcome> } {
   const main = join(packageRoot, 'lib', 'cli', 'main.ts');
   const child = spawn(process.execPath, ['--import', 'tsx', main, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -88,7 +91,10 @@ test('txt2img writes several pictures, numbered', async (context) => {
     ...['--scheduler', 'DDIMScheduler', '--num-images', '2', '--output', join(folder, 'out.png')],
   ]);
   const files = [0, 1].map((i) => join(folder, `out-${i}.png`));
-  assert.deepEqual({ code, stdout, stderr }, { code: 0, stdout: `${files.join('\n')}\n`, stderr: '' });
+  assert.deepEqual(
+    { code, stdout, stderr },
+    { code: 0, stdout: `${files.join('\n')}\n`, stderr: '' },
+  );
   assert.deepEqual(readdirSync(folder).sort(), ['out-0.png', 'out-1.png']);
   using pipe = await AutoPipelineForText2Image.fromPretrained(demoModel);
   pipe.scheduler = DDIMScheduler.fromConfig(pipe.scheduler.config);
@@ -106,8 +112,14 @@ test('wrong usage ends with 2, says what is wrong and leaves no file', async (co
   const cases: [string[], RegExp][] = [
     [[], /Usage: torchbrush/],
     [['txt2img', ...prompt, ...output], /required option '--model <folder>' not specified/],
-    [[...draw, ...output, '--steps', 'many'], /'--steps <number>' argument 'many' is invalid.*Not a number/],
-    [[...draw, ...output, '--steps', '0'], /^error: .* numInferenceSteps .* 0 .*\(ERR_INVALID_ARGUMENT\)$/m],
+    [
+      [...draw, ...output, '--steps', 'many'],
+      /'--steps <number>' argument 'many' is invalid.*Not a number/,
+    ],
+    [
+      [...draw, ...output, '--steps', '0'],
+      /^error: .* numInferenceSteps .* 0 .*\(ERR_INVALID_ARGUMENT\)$/m,
+    ],
     // Found out before anything is drawn.
     [[...draw, '--output', join(folder, 'out.gif')], /out\.gif.*ends in \.png, \.jpg/],
     [[...draw, '--output', join(folder, 'missing', 'out.png')], /There is no folder .*missing/],
@@ -126,9 +138,19 @@ test('what fails ends with 1, one line and a code', async (context) => {
   const output = ['--output', join(folder, 'out.png')];
   const missing = join(folder, 'missing');
   const cases: [string[], RegExp, NodeJS.ProcessEnv?][] = [
-    [['txt2img', '--model', missing, ...prompt, ...output], /no checkpoint folder .*missing.* \(ERR_CHECKPOINT\)\n$/],
-    [['img2img', ...model, ...prompt, '--image', missing, ...output], /missing: there is no such file.* \(ERR_IMAGE\)\n$/],
-    [['doctor'], /libtorch was not found.*TORCHBRUSH_LIBTORCH.*\(ERR_LIBTORCH_NOT_FOUND\)\n$/s, { TORCHBRUSH_LIBTORCH: missing }],
+    [
+      ['txt2img', '--model', missing, ...prompt, ...output],
+      /no checkpoint folder .*missing.* \(ERR_CHECKPOINT\)\n$/,
+    ],
+    [
+      ['img2img', ...model, ...prompt, '--image', missing, ...output],
+      /missing: there is no such file.* \(ERR_IMAGE\)\n$/,
+    ],
+    [
+      ['doctor'],
+      /libtorch was not found.*TORCHBRUSH_LIBTORCH.*\(ERR_LIBTORCH_NOT_FOUND\)\n$/s,
+      { TORCHBRUSH_LIBTORCH: missing },
+    ],
   ];
   for (const [args, says, env] of cases) {
     const { code, stderr } = await run(args, env);
@@ -177,7 +199,10 @@ test('inspect tells what a checkpoint consists of', async () => {
   const words = await run(['inspect', demoModel]);
   assert.deepEqual([words.code, words.stderr], [0, '']);
   assert.match(words.stdout, /StableDiffusionPipeline/);
-  assert.match(words.stdout, /unet: UNet2DConditionModel\n.*M numbers, float16; diffusion_pytorch_model/);
+  assert.match(
+    words.stdout,
+    /unet: UNet2DConditionModel\n.*M numbers, float16; diffusion_pytorch_model/,
+  );
   assert.match(words.stdout, /ready to run\n$/);
 });
 
@@ -191,7 +216,10 @@ test('inspect names what is missing and ends with 1', async (context) => {
   assert.match(stdout, /problem: .*unet has no weights/);
   assert.match(stdout, /problem: the folder tokenizer\/ is missing/);
   assert.match(stdout, /program missing/);
-  assert.match(stdout, /Make the missing programs with: npx torchbrush export ".*"\nnot ready to run\n$/);
+  assert.match(
+    stdout,
+    /Make the missing programs with: npx torchbrush export ".*"\nnot ready to run\n$/,
+  );
 });
 
 test('inspect does not ask for parts that nothing here runs', async (context) => {
@@ -212,7 +240,12 @@ test('inspect does not ask for parts that nothing here runs', async (context) =>
 test('doctor shows what was found and draws a test picture', async () => {
   const { code, stdout, stderr } = await run(['doctor']);
   assert.deepEqual([code, stderr], [0, '']);
-  for (const line of [/^node +v\d+/m, /^libtorch +2\.\d+\.\d+ in /m, /^devices +cpu/m, /^self-test +ok/m]) {
+  for (const line of [
+    /^node +v\d+/m,
+    /^libtorch +2\.\d+\.\d+ in /m,
+    /^devices +cpu/m,
+    /^self-test +ok/m,
+  ]) {
     assert.match(stdout, line);
   }
 });

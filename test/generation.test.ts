@@ -63,10 +63,14 @@ const batchTolerance = 1e-4;
 async function unetRows(run: () => Promise<unknown>): Promise<number[]> {
   const rows: number[] = [];
   const predict = UNet.prototype.predict;
-  const spy = mock.method(UNet.prototype, 'predict', function (this: UNet, ...inputs: Parameters<typeof predict>) {
-    rows.push(inputs[0].shape[0] as number);
-    return predict.apply(this, inputs);
-  });
+  const spy = mock.method(
+    UNet.prototype,
+    'predict',
+    function (this: UNet, ...inputs: Parameters<typeof predict>) {
+      rows.push(inputs[0].shape[0] as number);
+      return predict.apply(this, inputs);
+    },
+  );
   await run();
   spy.mock.restore();
   return rows;
@@ -100,10 +104,16 @@ test('onStep is told of each step and can look at the picture as it is', async (
       assert.deepEqual([last.length, last[0]?.width, last[0]?.height], [1, 32, 32]);
     },
   });
-  assert.deepEqual(events.map(({ step }) => step), [0, 1, 2]);
+  assert.deepEqual(
+    events.map(({ step }) => step),
+    [0, 1, 2],
+  );
   assert.ok(events.every(({ steps }) => steps === 3));
   // DDIM's leading timesteps with an offset of 1.
-  assert.deepEqual(events.map(({ timestep }) => timestep), [667, 334, 1]);
+  assert.deepEqual(
+    events.map(({ timestep }) => timestep),
+    [667, 334, 1],
+  );
   assert.deepEqual(last[0]?.data, images[0]?.data);
 });
 
@@ -120,13 +130,15 @@ test('the number of steps is what strength leaves of the schedule', async () => 
   assert.deepEqual(await count(0.58, 50), [28]);
 });
 
-test('latents that onStep returns replace the loop\'s, which disposes them', async () => {
+test("latents that onStep returns replace the loop's, which disposes them", async () => {
   const tensors: Tensor[] = [];
-  const replace = (make: () => Tensor) => ({ step }: StepEvent) => {
-    if (step < 2) return {};
-    tensors.push(make());
-    return { latents: tensors.at(-1) };
-  };
+  const replace =
+    (make: () => Tensor) =>
+    ({ step }: StepEvent) => {
+      if (step < 2) return {};
+      tensors.push(make());
+      return { latents: tensors.at(-1) };
+    };
   const zeros = () => Tensor.fromArray(new Float32Array(4 * 8 * 8), [1, 4, 8, 8]);
   const grey = await pixels({ onStep: replace(zeros) });
   assert.ok(distance(grey, await pixels()) > 0);
@@ -136,7 +148,10 @@ test('latents that onStep returns replace the loop\'s, which disposes them', asy
   assert.deepEqual(await pixels({ onStep: replace(inDouble) }), grey);
   assert.ok(tensors.every((tensor) => tensor.disposed));
   assert.deepEqual(await pixels({ onStep: ({ latents }) => ({ latents }) }), await pixels());
-  assert.deepEqual(await pixels({ onStep: ({ latents }) => ({ latents: latents.alias() }) }), await pixels());
+  assert.deepEqual(
+    await pixels({ onStep: ({ latents }) => ({ latents: latents.alias() }) }),
+    await pixels(),
+  );
 });
 
 test('answers of onStep that cannot be meant end the generation', async () => {
@@ -155,8 +170,18 @@ test('answers of onStep that cannot be meant end the generation', async () => {
     const onStep = () => answer as { interrupt: boolean };
     await assert.rejects(imageToImage.generate({ ...sound, onStep }), { code, message });
   }
-  for (const answer of [undefined, null, 7, 'stop', {}, { guidanceScale: null, latents: undefined }]) {
-    assert.deepEqual(await pixels({ onStep: () => answer as { interrupt: boolean } }), await pixels());
+  for (const answer of [
+    undefined,
+    null,
+    7,
+    'stop',
+    {},
+    { guidanceScale: null, latents: undefined },
+  ]) {
+    assert.deepEqual(
+      await pixels({ onStep: () => answer as { interrupt: boolean } }),
+      await pixels(),
+    );
   }
   assert.deepEqual(memoryStats(), stats);
   small.dispose();
@@ -177,10 +202,13 @@ test('onStep can switch guidance off, and interrupt', async () => {
   assert.deepEqual(images[0]?.data, seen[1]?.data);
 });
 
-test('an error in onStep is the generation\'s error', async () => {
+test("an error in onStep is the generation's error", async () => {
   const stats = memoryStats();
   const reason = new Error('on purpose');
-  await assert.rejects(imageToImage.generate({ ...sound, onStep: () => Promise.reject(reason) }), reason);
+  await assert.rejects(
+    imageToImage.generate({ ...sound, onStep: () => Promise.reject(reason) }),
+    reason,
+  );
   assert.deepEqual(memoryStats(), stats);
 });
 
@@ -201,7 +229,13 @@ test('an abort in mid-run rejects with its reason before another step is drawn',
   // From outside, while a network runs.
   const rows = await unetRows(async () => {
     const signal = AbortSignal.timeout(1);
-    const long = textToImage.generate({ prompt: 'a fox', height: 32, width: 32, numInferenceSteps: 500, signal });
+    const long = textToImage.generate({
+      prompt: 'a fox',
+      height: 32,
+      width: 32,
+      numInferenceSteps: 500,
+      signal,
+    });
     await assert.rejects(long, { name: 'TimeoutError' });
   });
   assert.ok(rows.length < 500);
@@ -242,22 +276,38 @@ test('a list of seeds gives each picture of a batch its own', async () => {
   }
 });
 
-test('a prompt\'s pictures lie side by side, and images are gone through in turn', async () => {
+test("a prompt's pictures lie side by side, and images are gone through in turn", async () => {
   const images = [testImage(32, 32), testImage(8, 8).resize(32, 32)];
   const prompts = ['a fox', 'a house'];
   const size = 3 * 32 * 32;
-  const batch = await pixels({ prompt: prompts, image: images, numImagesPerPrompt: 2, seed: [1, 2, 3, 4] });
+  const batch = await pixels({
+    prompt: prompts,
+    image: images,
+    numImagesPerPrompt: 2,
+    seed: [1, 2, 3, 4],
+  });
   for (let i = 0; i < 4; i += 1) {
     const prompt = prompts[Math.floor(i / 2)];
     const alone = await pixels({ prompt, image: images[i % 2], seed: i + 1 });
-    assert.ok(distance(batch.slice(i * size, (i + 1) * size), alone) < batchTolerance, `picture ${i}`);
+    assert.ok(
+      distance(batch.slice(i * size, (i + 1) * size), alone) < batchTolerance,
+      `picture ${i}`,
+    );
   }
 });
 
 test('all output types show the same picture', async () => {
   const { images } = await imageToImage.generate({ ...sound, numImagesPerPrompt: 2 });
-  const tensor = await imageToImage.generate({ ...sound, numImagesPerPrompt: 2, outputType: 'tensor' });
-  const latent = await imageToImage.generate({ ...sound, numImagesPerPrompt: 2, outputType: 'latent' });
+  const tensor = await imageToImage.generate({
+    ...sound,
+    numImagesPerPrompt: 2,
+    outputType: 'tensor',
+  });
+  const latent = await imageToImage.generate({
+    ...sound,
+    numImagesPerPrompt: 2,
+    outputType: 'latent',
+  });
   using picture = tensor.images;
   using latents = latent.images;
   assert.deepEqual(picture.shape, [2, 3, 32, 32]);
@@ -266,7 +316,9 @@ test('all output types show the same picture', async () => {
   const values = await picture.toFloat32Array();
   assert.ok(values.every((value) => value >= 0 && value <= 1));
   const [first] = images;
-  const bytes = new Uint8ClampedArray(values.slice(0, 32 * 32)).map((_, i) => Math.round((values[i] ?? 0) * 255));
+  const bytes = new Uint8ClampedArray(values.slice(0, 32 * 32)).map((_, i) =>
+    Math.round((values[i] ?? 0) * 255),
+  );
   const red = first?.data.filter((_, i) => i % 3 === 0);
   assert.ok(distance(Float32Array.from(red ?? []), Float32Array.from(bytes)) <= 1);
   assert.equal(latents.dtype, 'float32');
@@ -296,7 +348,8 @@ test('text-to-image starts from given latents as from its own noise', async () =
 
 test('embeddings draw what the prompt draws that they were made of', async () => {
   const { textEncoder, tokenizer } = imageToImage.components;
-  const encode = (text: string) => textEncoder.encode(tokenizer.encode([text], { maxLength: 24 }).inputIds);
+  const encode = (text: string) =>
+    textEncoder.encode(tokenizer.encode([text], { maxLength: 24 }).inputIds);
   using promptEmbeds = await encode(sound.prompt);
   using negativePromptEmbeds = await encode('a house');
   const expected = await pixels({ negativePrompt: 'a house' });
@@ -313,9 +366,14 @@ test('skipping layers of the text encoder changes the picture, skipping none doe
   assert.ok(distance(await pixels({ clipSkip: 1 }), plain) > 0);
 });
 
-test('text-to-image draws the model\'s size unless both sides are given', async () => {
+test("text-to-image draws the model's size unless both sides are given", async () => {
   const sizeOf = async (options: { height?: number; width?: number }) => {
-    const { images } = await textToImage.generate({ ...txt(), height: undefined, width: undefined, ...options });
+    const { images } = await textToImage.generate({
+      ...txt(),
+      height: undefined,
+      width: undefined,
+      ...options,
+    });
     return [images[0]?.width, images[0]?.height];
   };
   assert.deepEqual(await sizeOf({}), [64, 64]);
@@ -337,7 +395,8 @@ test('a scheduler assigned in mid-run is for the next generation', async () => {
 });
 
 test('different tasks on the same networks at the same time do not disturb one another', async () => {
-  const drawText = async (seed: number) => (await textToImage.generate({ ...txt(), seed })).images[0]?.data;
+  const drawText = async (seed: number) =>
+    (await textToImage.generate({ ...txt(), seed })).images[0]?.data;
   const alone = [await pixels(), await drawText(1), await drawText(2)];
   const together = await Promise.all([pixels(), drawText(1), drawText(2), pixels()]);
   assert.deepEqual(together, [...alone, alone[0]]);

@@ -65,7 +65,8 @@ test('paths, addresses, bytes, sharp and Image objects are read alike', async (c
     `data:image/png;base64,${bytes.toString('base64')}`,
     [image] as unknown as InitImage,
   ];
-  for (const [i, form] of forms.entries()) assert.deepEqual(await draw(form), expected, `form ${i}`);
+  for (const [i, form] of forms.entries())
+    assert.deepEqual(await draw(form), expected, `form ${i}`);
 });
 
 test('tensors of 0 to 1, of −1 to 1 and of bytes are the picture that they hold', async () => {
@@ -102,8 +103,13 @@ test('what is transparent becomes white', async () => {
 
 test('a grey picture is a picture whose channels are equal', async () => {
   const grey = Uint8Array.from({ length: 32 * 32 }, (_, i) => i % 256);
-  const png = await sharp(grey, { raw: { width: 32, height: 32, channels: 1 } }).png().toBuffer();
-  const colour = Uint8Array.from({ length: 32 * 32 * 3 }, (_, i) => grey[Math.floor(i / 3)] as number);
+  const png = await sharp(grey, { raw: { width: 32, height: 32, channels: 1 } })
+    .png()
+    .toBuffer();
+  const colour = Uint8Array.from(
+    { length: 32 * 32 * 3 },
+    (_, i) => grey[Math.floor(i / 3)] as number,
+  );
   assert.deepEqual(await draw(png), await draw(Image.fromRaw(colour, 32, 32)));
 });
 

@@ -7,7 +7,13 @@ import { before, test } from 'node:test';
 
 import { AutoPipelineForImage2Image, configure, type FromPretrainedOptions } from '../lib/index.js';
 import { demoCopy, demoModel, testImage } from './helpers.js';
-import { converted, editArrays, readArrays, type StoredArrays, writeArrays } from './safetensors-writer.js';
+import {
+  converted,
+  editArrays,
+  readArrays,
+  type StoredArrays,
+  writeArrays,
+} from './safetensors-writer.js';
 
 // Networks as small as this one gain nothing from threads and lose much on a busy machine.
 configure({ threads: 1 });
@@ -38,7 +44,11 @@ before(async () => {
 });
 
 /** A test that a rewritten folder draws what the plain one draws. */
-function same(what: string, rewrite: (model: string) => void, options?: FromPretrainedOptions): void {
+function same(
+  what: string,
+  rewrite: (model: string) => void,
+  options?: FromPretrainedOptions,
+): void {
   test(`the picture stays the same ${what}`, async (context) => {
     const model = demoCopy(context);
     rewrite(model);
@@ -108,12 +118,15 @@ function oldName(name: string): string {
   );
 }
 
-same('with the autoencoder attention of Stable Diffusion 1.4: query, key, value, proj_attn', (model) => {
-  editArrays(join(model, vae), (arrays) => {
-    rename(arrays, oldName);
-    assert.ok(arrays.has('encoder.mid_block.attentions.0.proj_attn.weight'));
-  });
-});
+same(
+  'with the autoencoder attention of Stable Diffusion 1.4: query, key, value, proj_attn',
+  (model) => {
+    editArrays(join(model, vae), (arrays) => {
+      rename(arrays, oldName);
+      assert.ok(arrays.has('encoder.mid_block.attentions.0.proj_attn.weight'));
+    });
+  },
+);
 same('with autoencoder attention stored as 1×1 convolutions', (model) => {
   editArrays(join(model, vae), (arrays) => {
     for (const [name, array] of arrays) {
@@ -129,28 +142,40 @@ for (const index of [
   'diffusion_pytorch_model.fp16.safetensors.index.json',
 ]) {
   const variant = index.includes('fp16') ? 'fp16' : undefined;
-  same(`with a UNet in three shards and a ${index}`, (model) => {
-    shard(model, index, variant === undefined ? '' : '.fp16');
-    if (variant !== undefined) for (const file of [textEncoder, vae]) toVariant(model, file, 'fp16');
-  }, { variant });
+  same(
+    `with a UNet in three shards and a ${index}`,
+    (model) => {
+      shard(model, index, variant === undefined ? '' : '.fp16');
+      if (variant !== undefined)
+        for (const file of [textEncoder, vae]) toVariant(model, file, 'fp16');
+    },
+    { variant },
+  );
 }
 
 function shard(model: string, index: string, suffix: string): void {
   const arrays = readArrays(join(model, unet));
   const parts: StoredArrays[] = [new Map(), new Map(), new Map()];
   const weightMap: Record<string, string> = {};
-  const shardName = (part: number) => `diffusion_pytorch_model${suffix}-0000${part + 1}-of-00003.safetensors`;
+  const shardName = (part: number) =>
+    `diffusion_pytorch_model${suffix}-0000${part + 1}-of-00003.safetensors`;
   for (const [i, [name, array]] of [...arrays].entries()) {
     parts[i % 3]?.set(name, array);
     weightMap[name] = shardName(i % 3);
   }
   for (const [i, part] of parts.entries()) writeArrays(join(model, 'unet', shardName(i)), part);
-  writeFileSync(join(model, 'unet', index), JSON.stringify({ metadata: {}, weight_map: weightMap }));
+  writeFileSync(
+    join(model, 'unet', index),
+    JSON.stringify({ metadata: {}, weight_map: weightMap }),
+  );
   rmSync(join(model, unet));
 }
 
 function toVariant(model: string, file: string, variant: string): void {
-  renameSync(join(model, file), join(model, file.replace('.safetensors', `.${variant}.safetensors`)));
+  renameSync(
+    join(model, file),
+    join(model, file.replace('.safetensors', `.${variant}.safetensors`)),
+  );
 }
 
 same('with data that starts at an odd byte, as before safetensors 0.3', (model) => {
@@ -174,9 +199,13 @@ same('with tensors in any order and dtypes mixed', (model) => {
     writeArrays(join(model, file), new Map(mixed));
   }
 });
-same('with a variant of all weights and no plain files', (model) => {
-  for (const file of weightFiles) toVariant(model, file, 'fp16');
-}, { variant: 'fp16' });
+same(
+  'with a variant of all weights and no plain files',
+  (model) => {
+    for (const file of weightFiles) toVariant(model, file, 'fp16');
+  },
+  { variant: 'fp16' },
+);
 
 test('a variant is taken where there is one, and a missing one falls back with a warning', async (context) => {
   const model = demoCopy(context);
@@ -188,7 +217,10 @@ test('a variant is taken where there is one, and a missing one falls back with a
   });
   assert.equal(warnings.length, 2);
   for (const [i, name] of ['text_encoder', 'vae'].entries()) {
-    assert.match(warnings[i] ?? '', new RegExp(`${name} has no variant 'fp16': its plain files are used`));
+    assert.match(
+      warnings[i] ?? '',
+      new RegExp(`${name} has no variant 'fp16': its plain files are used`),
+    );
   }
 });
 
@@ -236,7 +268,10 @@ same('with tokenizer.json alone', (model) => {
 same('with special tokens as plain strings', (model) => {
   editJson(model, 'tokenizer/special_tokens_map.json', (json) =>
     Object.fromEntries(
-      Object.entries(json).map(([key, token]) => [key, (token as { content?: string }).content ?? token]),
+      Object.entries(json).map(([key, token]) => [
+        key,
+        (token as { content?: string }).content ?? token,
+      ]),
     ),
   );
 });
@@ -250,7 +285,10 @@ same('with an added_tokens_decoder', (model) => {
   });
 });
 same('with the old names of the tokenizer class', (model) => {
-  editJson(model, 'model_index.json', (json) => ({ ...json, tokenizer: ['transformers', 'CLIPTokenizerFast'] }));
+  editJson(model, 'model_index.json', (json) => ({
+    ...json,
+    tokenizer: ['transformers', 'CLIPTokenizerFast'],
+  }));
 });
 
 // Configuration
@@ -260,7 +298,14 @@ same('with an autoencoder config that lacks what old releases did not write', (m
       json,
       ...['scaling_factor', 'force_upcast', 'shift_factor', 'latents_mean', 'latents_std'],
       ...['use_quant_conv', 'use_post_quant_conv', 'mid_block_add_attention', 'layers_per_block'],
-      ...['act_fn', 'in_channels', 'out_channels', 'latent_channels', 'sample_size', '_diffusers_version'],
+      ...[
+        'act_fn',
+        'in_channels',
+        'out_channels',
+        'latent_channels',
+        'sample_size',
+        '_diffusers_version',
+      ],
     ),
   );
 });
@@ -268,7 +313,13 @@ same('with a UNet config that has only what Stable Diffusion 1.5 has', (model) =
   const kept = [
     ...['_class_name', '_diffusers_version', 'act_fn', 'attention_head_dim', 'block_out_channels'],
     ...['center_input_sample', 'cross_attention_dim', 'down_block_types', 'downsample_padding'],
-    ...['flip_sin_to_cos', 'freq_shift', 'in_channels', 'layers_per_block', 'mid_block_scale_factor'],
+    ...[
+      'flip_sin_to_cos',
+      'freq_shift',
+      'in_channels',
+      'layers_per_block',
+      'mid_block_scale_factor',
+    ],
     ...['norm_eps', 'norm_num_groups', 'out_channels', 'sample_size', 'up_block_types'],
   ];
   editJson(model, 'unet/config.json', (json) => {
@@ -294,15 +345,32 @@ same('with the text encoder config of 2022', (model) => {
   }));
 });
 same('with unknown keys everywhere', (model) => {
-  for (const file of ['model_index.json', 'unet/config.json', 'vae/config.json', 'text_encoder/config.json']) {
-    editJson(model, file, (json) => ({ ...json, _new: { a: [1] }, new_field: 7, _name_or_path: '/home/x' }));
+  for (const file of [
+    'model_index.json',
+    'unet/config.json',
+    'vae/config.json',
+    'text_encoder/config.json',
+  ]) {
+    editJson(model, file, (json) => ({
+      ...json,
+      _new: { a: [1] },
+      new_field: 7,
+      _name_or_path: '/home/x',
+    }));
   }
-  editJson(model, 'scheduler/scheduler_config.json', (json) => ({ ...json, skip_prk_steps: true, x: null }));
+  editJson(model, 'scheduler/scheduler_config.json', (json) => ({
+    ...json,
+    skip_prk_steps: true,
+    x: null,
+  }));
 });
 same('with parts left out and parts of moved classes', (model) => {
   editJson(model, 'model_index.json', (json) => ({
     ...without(json, 'image_encoder'),
-    ...{ safety_checker: [null, null], feature_extractor: ['transformers', 'CLIPFeatureExtractor'] },
+    ...{
+      safety_checker: [null, null],
+      feature_extractor: ['transformers', 'CLIPFeatureExtractor'],
+    },
     ...{ requires_safety_checker: true, _diffusers_version: '0.6.0' },
   }));
 });
@@ -316,7 +384,11 @@ same('with a scheduler config without the newer fields', (model) => {
   );
 });
 same('with the offset and clipping that diffusers mends', (model) => {
-  editJson(model, 'scheduler/scheduler_config.json', (json) => ({ ...json, steps_offset: 0, clip_sample: true }));
+  editJson(model, 'scheduler/scheduler_config.json', (json) => ({
+    ...json,
+    steps_offset: 0,
+    clip_sample: true,
+  }));
 });
 
 test('a safety checker is warned of and not loaded', async (context) => {

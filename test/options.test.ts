@@ -78,7 +78,13 @@ async function assertRefused(run: () => Promise<unknown>, { says, code }: Refusa
 }
 
 const sound = {
-  image: () => ({ prompt: 'a fox', image: testImage(), numInferenceSteps: 2, strength: 1, seed: 1 }),
+  image: () => ({
+    prompt: 'a fox',
+    image: testImage(),
+    numInferenceSteps: 2,
+    strength: 1,
+    seed: 1,
+  }),
   text: () => ({ prompt: 'a fox', height: 32, width: 32, numInferenceSteps: 2, seed: 1 }),
 };
 
@@ -109,7 +115,9 @@ const both: (keyof typeof sound)[] = ['image', 'text'];
 test('options that are no object are refused', async () => {
   for (const options of [undefined, null, 7, 'a fox']) {
     for (const draw of Object.values(drawers)) {
-      await assertRefused(() => draw(options as unknown as Options), { says: /an object for options/ });
+      await assertRefused(() => draw(options as unknown as Options), {
+        says: /an object for options/,
+      });
     }
   }
 });
@@ -121,8 +129,12 @@ refused('unknown options', both, [
   [() => ({ controlImage: 5 }), /no option controlImage/],
 ]);
 test('options of the other task are refused', async () => {
-  await assertRefused(() => drawers.image({ ...sound.image(), height: 64 }), { says: /no option height/ });
-  await assertRefused(() => drawers.text({ ...sound.text(), strength: 1 }), { says: /no option strength/ });
+  await assertRefused(() => drawers.image({ ...sound.image(), height: 64 }), {
+    says: /no option height/,
+  });
+  await assertRefused(() => drawers.text({ ...sound.text(), strength: 1 }), {
+    says: /no option strength/,
+  });
 });
 
 const embeds = (...shape: number[]) => zeros(shape.length === 0 ? [1, 24, 128] : shape);
@@ -139,7 +151,10 @@ refused('prompt', both, [
 refused('negativePrompt', both, [
   [() => ({ negativePrompt: 7 }), /for negativePrompt but received 7/],
   [() => ({ negativePrompt: [] }), /for negativePrompt but received an array of 0/],
-  [() => ({ negativePrompt: ['a', 'b'] }), /1 texts?, one per prompt, for negativePrompt .* an array of 2/],
+  [
+    () => ({ negativePrompt: ['a', 'b'] }),
+    /1 texts?, one per prompt, for negativePrompt .* an array of 2/,
+  ],
   [
     () => ({ negativePrompt: 'a', negativePromptEmbeds: embeds() }),
     /one of negativePrompt and negativePromptEmbeds but received both/,
@@ -148,16 +163,25 @@ refused('negativePrompt', both, [
 refused('promptEmbeds', both, [
   [() => ({ ...neither, promptEmbeds: [1, 2] }), /3 dimensions for promptEmbeds .* an array of 2/],
   [() => ({ ...neither, promptEmbeds: embeds(24, 128) }), /for promptEmbeds .*\[24, 128\]/],
-  [() => ({ ...neither, promptEmbeds: embeds(1, 24, 64) }), /\[B, L, 128\] for promptEmbeds .*\[1, 24, 64\]/],
+  [
+    () => ({ ...neither, promptEmbeds: embeds(1, 24, 64) }),
+    /\[B, L, 128\] for promptEmbeds .*\[1, 24, 64\]/,
+  ],
   [() => ({ ...neither, promptEmbeds: embeds(0, 24, 128) }), /for promptEmbeds .*\[0, 24, 128\]/],
   [() => ({ ...neither, promptEmbeds: embeds(1, 0, 128) }), /for promptEmbeds .*\[1, 0, 128\]/],
   [() => ({ ...neither, promptEmbeds: disposed([1, 24, 128]) }), /disposed/, 'ERR_DISPOSED'],
   // Longer than a negative prompt could be made.
-  [() => ({ ...neither, promptEmbeds: embeds(1, 48, 128) }), /promptEmbeds has 48 tokens.*negativePromptEmbeds/],
+  [
+    () => ({ ...neither, promptEmbeds: embeds(1, 48, 128) }),
+    /promptEmbeds has 48 tokens.*negativePromptEmbeds/,
+  ],
 ]);
 refused('negativePromptEmbeds', both, [
   [() => ({ negativePromptEmbeds: embeds(2, 24, 128) }), /for negativePromptEmbeds but received 2/],
-  [() => ({ negativePromptEmbeds: embeds(1, 20, 128) }), /24 tokens.* for negativePromptEmbeds but received 20/],
+  [
+    () => ({ negativePromptEmbeds: embeds(1, 20, 128) }),
+    /24 tokens.* for negativePromptEmbeds but received 20/,
+  ],
   [() => ({ negativePromptEmbeds: embeds(1, 24, 64) }), /for negativePromptEmbeds .*\[1, 24, 64\]/],
   [() => ({ negativePromptEmbeds: disposed([1, 24, 128]) }), /disposed/, 'ERR_DISPOSED'],
   [
@@ -170,24 +194,51 @@ refused('negativePromptEmbeds', both, [
 function values(name: string, list: readonly unknown[], says = ''): [() => Options, RegExp][] {
   return list.map((value) => [
     () => ({ [name]: value }),
-    new RegExp(`${says}.*for ${name} but received ${typeof value === 'number' ? `${value} \\(number\\)` : ''}`),
+    new RegExp(
+      `${says}.*for ${name} but received ${typeof value === 'number' ? `${value} \\(number\\)` : ''}`,
+    ),
   ]);
 }
 
 refused('numInferenceSteps', both, [
-  ...values('numInferenceSteps', [0, -1, 2.5, Number.NaN, Number.POSITIVE_INFINITY, '20', true, 1001, 2 ** 40]),
+  ...values('numInferenceSteps', [
+    0,
+    -1,
+    2.5,
+    Number.NaN,
+    Number.POSITIVE_INFINITY,
+    '20',
+    true,
+    1001,
+    2 ** 40,
+  ]),
 ]);
 refused('timesteps and sigmas', both, [
   [() => ({ timesteps: [900, 500] }), /for timesteps .*EulerDiscreteScheduler does/],
   [() => ({ sigmas: [5, 1] }), /for sigmas .*EulerDiscreteScheduler does/],
   [() => ({ timesteps: [900], sigmas: [5] }), /one of timesteps and sigmas but received both/],
 ]);
-refused('guidanceScale', both, values('guidanceScale', ['7.5', Number.NaN, Number.POSITIVE_INFINITY], 'a number'));
-refused('guidanceRescale', ['text'], values('guidanceRescale', [-0.1, 1.5, '1'], 'between 0 and 1'));
+refused(
+  'guidanceScale',
+  both,
+  values('guidanceScale', ['7.5', Number.NaN, Number.POSITIVE_INFINITY], 'a number'),
+);
+refused(
+  'guidanceRescale',
+  ['text'],
+  values('guidanceRescale', [-0.1, 1.5, '1'], 'between 0 and 1'),
+);
 refused('numImagesPerPrompt', both, values('numImagesPerPrompt', [0, -1, 1.5, '2'], 'at least 1'));
 refused('eta', both, values('eta', [-0.1, 1.1, '0'], 'between 0 and 1'));
-refused('clipSkip', both, [...values('clipSkip', [-1, 0.5, '1']), ...values('clipSkip', [2, 99], 'at most 1')]);
-refused('outputType', both, values('outputType', ['pil', 'png', 7, {}], "'image', 'tensor', 'latent'"));
+refused('clipSkip', both, [
+  ...values('clipSkip', [-1, 0.5, '1']),
+  ...values('clipSkip', [2, 99], 'at most 1'),
+]);
+refused(
+  'outputType',
+  both,
+  values('outputType', ['pil', 'png', 7, {}], "'image', 'tensor', 'latent'"),
+);
 refused('onStep', both, values('onStep', [7, 'log', {}], 'a function'));
 refused('signal', both, values('signal', [7, {}, new AbortController()], 'an AbortSignal'));
 refused('seed', both, [
@@ -201,50 +252,78 @@ refused('generator', both, [
   ...[7, {}, [7], null].map((generator): [() => Options, RegExp] => {
     return [() => ({ seed: undefined, generator }), /a Generator for generator but received/];
   }),
-  [() => ({ seed: undefined, generator: [new Generator(), new Generator()] }), /one generator or 1/],
+  [
+    () => ({ seed: undefined, generator: [new Generator(), new Generator()] }),
+    /one generator or 1/,
+  ],
 ]);
 
-refused('height and width', ['text'], [
-  ...values('height', [0, -8, 64.5, '64', Number.NaN], 'at least 8'),
-  ...values('height', [63], 'a multiple of 8'),
-  ...values('width', [65], 'a multiple of 8'),
-  [() => ({ height: 63 }), /Use 56 or 64\./],
-  [() => ({ height: 63, width: undefined }), /a multiple of 8 for height/],
-]);
-refused('latents', ['text'], [
-  [() => ({ latents: [1] }), /a Tensor with 4 dimensions for latents/],
-  [() => ({ latents: zeros([4, 8, 8]) }), /4 dimensions for latents .*\[4, 8, 8\]/],
-  [() => ({ latents: zeros([1, 4, 16, 16]) }), /\[1, 4, 8, 8\] for latents .*\[1, 4, 16, 16\]/],
-  [() => ({ latents: zeros([2, 4, 8, 8]) }), /\[1, 4, 8, 8\] for latents/],
-  [() => ({ latents: disposed([1, 4, 8, 8]) }), /disposed/, 'ERR_DISPOSED'],
-]);
+refused(
+  'height and width',
+  ['text'],
+  [
+    ...values('height', [0, -8, 64.5, '64', Number.NaN], 'at least 8'),
+    ...values('height', [63], 'a multiple of 8'),
+    ...values('width', [65], 'a multiple of 8'),
+    [() => ({ height: 63 }), /Use 56 or 64\./],
+    [() => ({ height: 63, width: undefined }), /a multiple of 8 for height/],
+  ],
+);
+refused(
+  'latents',
+  ['text'],
+  [
+    [() => ({ latents: [1] }), /a Tensor with 4 dimensions for latents/],
+    [() => ({ latents: zeros([4, 8, 8]) }), /4 dimensions for latents .*\[4, 8, 8\]/],
+    [() => ({ latents: zeros([1, 4, 16, 16]) }), /\[1, 4, 8, 8\] for latents .*\[1, 4, 16, 16\]/],
+    [() => ({ latents: zeros([2, 4, 8, 8]) }), /\[1, 4, 8, 8\] for latents/],
+    [() => ({ latents: disposed([1, 4, 8, 8]) }), /disposed/, 'ERR_DISPOSED'],
+  ],
+);
 
-refused('strength', ['image'], [
-  ...values('strength', [-0.1, 1.4, '0.5', Number.NaN], 'a number between 0 and 1'),
-  [() => ({ strength: 0.4 }), /at least 0\.5 for strength .* With 2 steps nothing would be left/],
-  [() => ({ strength: 0 }), /for strength but received 0 \(number\)/],
-]);
+refused(
+  'strength',
+  ['image'],
+  [
+    ...values('strength', [-0.1, 1.4, '0.5', Number.NaN], 'a number between 0 and 1'),
+    [() => ({ strength: 0.4 }), /at least 0\.5 for strength .* With 2 steps nothing would be left/],
+    [() => ({ strength: 0 }), /for strength but received 0 \(number\)/],
+  ],
+);
 
-refused('image', ['image'], [
-  ...[undefined, null, 42, {}, '', new Date()].flatMap((image): [() => Options, RegExp][] => [
-    [() => ({ image }), /a file path, .* or a Tensor for image but received/],
-    [() => ({ image: [image] }), /for image but received/],
-  ]),
-  [() => ({ image: [] }), /at least one image for image/],
-  [() => ({ image: [testImage(), zeros([3, 64, 64])] }), /image to be all tensors or no tensors/],
-  [() => ({ image: testImage(3, 64) }), /an image of at least 4×4 pixels but received 3×64/],
-  [() => ({ image: [testImage(), testImage()] }), /divides the 1 pictures? to draw for image but received 2/],
-  [() => ({ prompt: ['a', 'b'], image: [1, 2, 3].map(() => testImage()) }), /for image but received 3/],
-  [() => ({ image: zeros([64, 64]) }), /3 or 4 dimensions for image .*\[64, 64\]/],
-  [() => ({ image: zeros([1, 64, 64]) }), /3 channels \(pixels\) or 4 \(latents\) for image .*\[1, 1, 64, 64\]/],
-  [() => ({ image: zeros([3, 0, 64]) }), /for image/],
-  [() => ({ image: zeros([0, 3, 64, 64]) }), /for image/],
-  [() => ({ image: zeros([3, 2, 64]) }), /at least 4 pixels a side for image/],
-  [() => ({ image: [zeros([3, 64, 64]), zeros([3, 32, 32])] }), /tensors of one size for image/],
-  [() => ({ image: zeros([2, 3, 64, 64]) }), /for image but received 2/],
-  [() => ({ image: disposed([3, 64, 64]) }), /disposed/, 'ERR_DISPOSED'],
-  [() => ({ image: [zeros([3, 64, 64]), disposed([3, 64, 64])] }), /disposed/, 'ERR_DISPOSED'],
-]);
+refused(
+  'image',
+  ['image'],
+  [
+    ...[undefined, null, 42, {}, '', new Date()].flatMap((image): [() => Options, RegExp][] => [
+      [() => ({ image }), /a file path, .* or a Tensor for image but received/],
+      [() => ({ image: [image] }), /for image but received/],
+    ]),
+    [() => ({ image: [] }), /at least one image for image/],
+    [() => ({ image: [testImage(), zeros([3, 64, 64])] }), /image to be all tensors or no tensors/],
+    [() => ({ image: testImage(3, 64) }), /an image of at least 4×4 pixels but received 3×64/],
+    [
+      () => ({ image: [testImage(), testImage()] }),
+      /divides the 1 pictures? to draw for image but received 2/,
+    ],
+    [
+      () => ({ prompt: ['a', 'b'], image: [1, 2, 3].map(() => testImage()) }),
+      /for image but received 3/,
+    ],
+    [() => ({ image: zeros([64, 64]) }), /3 or 4 dimensions for image .*\[64, 64\]/],
+    [
+      () => ({ image: zeros([1, 64, 64]) }),
+      /3 channels \(pixels\) or 4 \(latents\) for image .*\[1, 1, 64, 64\]/,
+    ],
+    [() => ({ image: zeros([3, 0, 64]) }), /for image/],
+    [() => ({ image: zeros([0, 3, 64, 64]) }), /for image/],
+    [() => ({ image: zeros([3, 2, 64]) }), /at least 4 pixels a side for image/],
+    [() => ({ image: [zeros([3, 64, 64]), zeros([3, 32, 32])] }), /tensors of one size for image/],
+    [() => ({ image: zeros([2, 3, 64, 64]) }), /for image but received 2/],
+    [() => ({ image: disposed([3, 64, 64]) }), /disposed/, 'ERR_DISPOSED'],
+    [() => ({ image: [zeros([3, 64, 64]), disposed([3, 64, 64])] }), /disposed/, 'ERR_DISPOSED'],
+  ],
+);
 
 test('pictures that cannot be read are refused', async (context) => {
   const folder = temporaryFolder(context);
@@ -273,7 +352,10 @@ test('pictures that cannot be read are refused', async (context) => {
     ['data:image/png;base64,AAAA', /not an image/],
   ];
   for (const [image, says] of cases) {
-    await assertRefused(() => drawers.image({ ...sound.image(), image }), { says, code: 'ERR_IMAGE' });
+    await assertRefused(() => drawers.image({ ...sound.image(), image }), {
+      says,
+      code: 'ERR_IMAGE',
+    });
   }
 });
 
@@ -281,8 +363,12 @@ test('timesteps and sigmas that no schedule can follow are refused', async () =>
   const old = textToImage.scheduler;
   textToImage.scheduler = EulerDiscreteScheduler.fromConfig(old.config);
   for (const list of [[], [Number.NaN], ['900'], 7, 'all', {}]) {
-    await assertRefused(() => drawers.text({ ...sound.text(), timesteps: list }), { says: /for timesteps/ });
-    await assertRefused(() => drawers.text({ ...sound.text(), sigmas: list }), { says: /for sigmas/ });
+    await assertRefused(() => drawers.text({ ...sound.text(), timesteps: list }), {
+      says: /for timesteps/,
+    });
+    await assertRefused(() => drawers.text({ ...sound.text(), sigmas: list }), {
+      says: /for sigmas/,
+    });
   }
   textToImage.scheduler = old;
 });
@@ -294,7 +380,9 @@ test('a signal that is aborted already stops everything before it starts', async
     const options = { ...sound[kind](), signal: AbortSignal.abort(reason) };
     await assert.rejects(drawers[kind](options), reason);
   }
-  const loading = AutoPipelineForImage2Image.fromPretrained(demoModel, { signal: AbortSignal.abort(reason) });
+  const loading = AutoPipelineForImage2Image.fromPretrained(demoModel, {
+    signal: AbortSignal.abort(reason),
+  });
   await assert.rejects(loading, reason);
   assert.equal(networkRuns.mock.callCount(), 0);
   networkRuns.mock.restore();
@@ -306,9 +394,13 @@ test('fromPretrained refuses impossible options', async () => {
     [null, /an object for options/],
     [{ torch_dtype: 'float16' }, /fromPretrained has no option torch_dtype/],
     [{ local_files: 1 }, /no option local_files/],
-    ...['float8', 'float64', 'fp16', 7].map((dtype) => [{ dtype }, /for dtype but received/] as [Options, RegExp]),
+    ...['float8', 'float64', 'fp16', 7].map(
+      (dtype) => [{ dtype }, /for dtype but received/] as [Options, RegExp],
+    ),
     [{ dtype: 'float16', device: 'cpu' }, /'float32' or 'bfloat16' on the CPU for dtype/],
-    ...['tpu', 'cuda:x', 'CPU', 7].map((device) => [{ device }, /'cuda:N' for device/] as [Options, RegExp]),
+    ...['tpu', 'cuda:x', 'CPU', 7].map(
+      (device) => [{ device }, /'cuda:N' for device/] as [Options, RegExp],
+    ),
     [{ device: 'cuda:99' }, /for device but received "cuda:99".*doctor/],
     ...[16, '', '../x', 'a.b'].map((variant) => [{ variant }, /for variant/] as [Options, RegExp]),
     [{ onProgress: 7 }, /a function for onProgress/],
@@ -320,7 +412,10 @@ test('fromPretrained refuses impossible options', async () => {
     [{ scheduler: 'DDIMScheduler' }, /a scheduler for scheduler.*fromConfig/],
   ];
   for (const [options, says] of cases) {
-    await assertRefused(() => AutoPipelineForImage2Image.fromPretrained(demoModel, options as Options), { says });
+    await assertRefused(
+      () => AutoPipelineForImage2Image.fromPretrained(demoModel, options as Options),
+      { says },
+    );
   }
 });
 
@@ -333,7 +428,10 @@ test('fromPipe refuses what is no pipeline and components that do not fit', asyn
     AutoPipelineForText2Image.fromPipe(pipe as typeof gone, overrides);
   await assertRefused(from(undefined), { says: /a pipeline for pipe but received undefined/ });
   await assertRefused(from({}), { says: /a pipeline for pipe but received an object/ });
-  await assertRefused(from(gone), { says: /StableDiffusionPipeline has been disposed/, code: 'ERR_DISPOSED' });
+  await assertRefused(from(gone), {
+    says: /StableDiffusionPipeline has been disposed/,
+    code: 'ERR_DISPOSED',
+  });
   await assertRefused(from(imageToImage, { vae: 7 }), { says: /for vae but received 7/ });
   await assertRefused(from(imageToImage, { prior: 7 }), { says: /fromPipe has no option prior/ });
   await assertRefused(from(imageToImage, { unet }), { says: /fit together.*bfloat16.*float32/ });
@@ -341,7 +439,10 @@ test('fromPipe refuses what is no pipeline and components that do not fit', asyn
   const other = await AutoPipelineForText2Image.fromPretrained(demoModel);
   const { unet: lost } = other.components;
   other.dispose();
-  await assertRefused(from(imageToImage, { unet: lost }), { says: /disposed/, code: 'ERR_DISPOSED' });
+  await assertRefused(from(imageToImage, { unet: lost }), {
+    says: /disposed/,
+    code: 'ERR_DISPOSED',
+  });
   // The networks before it in the list were not kept.
   const counts = memoryStats();
   assert.equal(counts.networks, 4);
@@ -352,7 +453,10 @@ test('a disposed pipeline refuses to draw and may be disposed again', async () =
   gone.dispose();
   gone.dispose();
   const draw = () => gone.generate({ prompt: 'a fox' });
-  await assertRefused(draw, { says: /StableDiffusionPipeline has been disposed/, code: 'ERR_DISPOSED' });
+  await assertRefused(draw, {
+    says: /StableDiffusionPipeline has been disposed/,
+    code: 'ERR_DISPOSED',
+  });
   assert.throws(() => gone.components, { code: 'ERR_DISPOSED' });
 });
 

@@ -95,7 +95,8 @@ export function converted(array: StoredArray, dtype: 'F32' | 'F16' | 'BF16'): St
   const from = dtypes[array.dtype];
   if (from === undefined || array.dtype === dtype) return array;
   const bytes = array.data.slice();
-  const numbers = from === 'float32' ? new Float32Array(bytes.buffer) : new Uint16Array(bytes.buffer);
+  const numbers =
+    from === 'float32' ? new Float32Array(bytes.buffer) : new Uint16Array(bytes.buffer);
   using tensor = Tensor.fromArray(numbers, array.shape, { dtype: from });
   using target = tensor.to({ dtype: dtypes[dtype] });
   const { data } = target;

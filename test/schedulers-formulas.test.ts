@@ -158,7 +158,7 @@ for (const algorithm of DPM_ALGORITHMS) {
   }
 }
 
-test('a last step that rounding lets go up a hair adds no noise instead of none that exists', () => {
+test('a last step that goes up by a rounding error adds no noise', () => {
   for (const algorithm of DPM_ALGORITHMS.filter(addsNoise)) {
     const levels = [1.1 + 1e-7, 1.1].map((ratio) => noiseLevel(ratio, false));
     const got = coefficients(

@@ -51,12 +51,20 @@ export async function findProgramRecords(
     const manifest = join(folder, 'manifest.json');
     if (!existsSync(manifest)) continue;
     const { programs } = await readJsonObject(manifest);
-    const records = (Array.isArray(programs) ? (programs as ProgramRecord[]) : []).filter(
-      (record) => record?.key === key,
+    const records = (Array.isArray(programs) ? (programs as unknown[]) : []).filter(
+      (entry): entry is ProgramRecord => isRecord(entry) && entry.key === key,
     );
     if (records.length > 0) return { folder, records };
   }
   return undefined;
+}
+
+/** Whether an entry of a manifest has what is read of it here. */
+function isRecord(entry: unknown): entry is ProgramRecord {
+  if (typeof entry !== 'object' || entry === null) return false;
+  const { key, entry: name, file, sha256, inputs, outputs } = entry as Partial<ProgramRecord>;
+  const texts = [key, name, file, sha256].every((value) => typeof value === 'string');
+  return texts && Array.isArray(inputs) && Array.isArray(outputs);
 }
 
 // A program belongs to no checkpoint: all networks of an architecture share it.

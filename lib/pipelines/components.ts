@@ -151,5 +151,7 @@ export function mendScheduler(scheduler: Scheduler): Scheduler {
   if ('stepsOffset' in config && config.stepsOffset !== 1) fixes.stepsOffset = 1;
   if ('clipSample' in config && config.clipSample === true) fixes.clipSample = false;
   if (Object.keys(fixes).length === 0) return scheduler;
-  return schedulerFromConfig(config, fixes);
+  // A field that the file left out still counts as unset, so that another class made from this
+  // configuration takes its own default, as in diffusers.
+  return schedulerFromConfig(config, { ...fixes, _useDefaultValues: config._useDefaultValues });
 }

@@ -190,6 +190,7 @@ export function readConfig<Fields extends Readonly<Record<string, Field<unknown>
     ...given,
     ...Object.fromEntries(own),
     _className: className,
-    _useDefaultValues: Object.freeze(unset),
+    // An override may say which fields still count as unset: the next class then takes its own.
+    _useDefaultValues: Object.freeze(changes._useDefaultValues ?? unset),
   }) as SchedulerConfig<Fields>;
 }

@@ -176,15 +176,17 @@ function checkSolver(config: DPMSolverMultistepConfig, length: number, steps: nu
   }
 }
 
-/** The solved quantity of one step, and the tensors it is made of. */
+/** The solved quantity of one step: a form of the sample and one other tensor, both its own. */
 class Model implements Disposable {
   constructor(
     readonly form: LinearForm<Tensor>,
-    readonly tensors: readonly Tensor[],
+    readonly sample: Tensor,
+    readonly output: Tensor,
   ) {}
 
   [Symbol.dispose](): void {
-    for (const tensor of this.tensors) tensor.dispose();
+    this.sample.dispose();
+    this.output.dispose();
   }
 }
 
@@ -235,13 +237,13 @@ export class DPMSolverMultistepRun extends SigmaRun {
     const model = this.#convert(i, modelOutput, sample);
     this.#models.push(model);
     const noise = addsNoise(algorithm)
-      ? (varianceNoise ?? scratch.own(drawNoise(at(model.tensors, 0), 'float32', generator)))
+      ? (varianceNoise ?? scratch.own(drawNoise(model.output, 'float32', generator)))
       : undefined;
     const next = solverUpdate({
       algorithm,
       solverType,
       levels: Array.from({ length: order + 1 }, (_, k) => this.#level(i + 1 - k)),
-      sample,
+      sample: model.sample,
       models: this.#models.entries.slice(0, order).map(({ form }) => form),
       noise,
     });
@@ -267,23 +269,23 @@ export class DPMSolverMultistepRun extends SigmaRun {
     if (solvesForImage(algorithmType)) {
       const predictionType = supportedPrediction(this.#config, IMAGE_PREDICTION_TYPES);
       const image = predictedImage(predictionType, level, this.sigmaAt(i), x, output);
-      if (!thresholding) return new Model(image, [output, x]);
-      using _ = new Model(image, [output, x]);
-      return this.#threshold(image);
+      if (!thresholding) return new Model(image, x, output);
+      using _ = output;
+      const bounded = this.#threshold(image);
+      return new Model([[1, bounded]], x, bounded);
     }
     const predictionType = supportedPrediction(this.#config, NOISE_PREDICTION_TYPES);
     const noise = predictedNoise(predictionType, level, x, output);
-    if (!thresholding) return new Model(noise, [output, x]);
+    if (!thresholding) return new Model(noise, x, output);
     using _ = output;
     const bounded = this.#threshold(imageFromNoise(level, x, noise));
-    return new Model(noiseFromImage(level, x, bounded.form), [...bounded.tensors, x]);
+    return new Model(noiseFromImage(level, x, [[1, bounded]]), x, bounded);
   }
 
-  #threshold(image: LinearForm<Tensor>): Model {
+  #threshold(image: LinearForm<Tensor>): Tensor {
     const dtype = image.map(([, tensor]) => tensor.dtype).reduce(promote, 'float32');
     using predicted = evaluate(image, dtype);
-    const bounded = dynamicThreshold(predicted, this.#config);
-    return new Model([[1, bounded]], [bounded]);
+    return dynamicThreshold(predicted, this.#config);
   }
 
   protected override release(): void {

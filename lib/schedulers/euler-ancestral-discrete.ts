@@ -36,7 +36,10 @@ const PREDICTIONS = ['epsilon', 'v_prediction'] as const;
 /** How far down to step, and how much noise to add, to land at σ_to. */
 export function ancestralStep(sigmaFrom: number, sigmaTo: number) {
   const variance = (sigmaTo ** 2 * (sigmaFrom ** 2 - sigmaTo ** 2)) / sigmaFrom ** 2;
-  return { sigmaUp: Math.sqrt(variance), sigmaDown: Math.sqrt(Math.max(sigmaTo ** 2 - variance, 0)) };
+  return {
+    sigmaUp: Math.sqrt(variance),
+    sigmaDown: Math.sqrt(Math.max(sigmaTo ** 2 - variance, 0)),
+  };
 }
 
 /** Euler steps with fresh noise after each. */

@@ -45,7 +45,8 @@ function mutated(bytes: Buffer, region: number, random: Random): Buffer {
     case 3: {
       // Digits, so that the file stays JSON and the numbers in it go wrong.
       const digits = [...copy.subarray(0, end).keys()].filter((i) => isDigit(copy[i]));
-      for (let i = 0; i < 1 + random(3); i += 1) copy[digits[random(digits.length)] ?? 0] = 0x30 + random(10);
+      for (let i = 0; i < 1 + random(3); i += 1)
+        copy[digits[random(digits.length)] ?? 0] = 0x30 + random(10);
       return copy;
     }
     default:
@@ -79,7 +80,11 @@ async function fuzz(
       await load(model);
     } catch (error) {
       assert.ok(error instanceof TorchbrushError, `round ${round}: ${(error as Error).stack}`);
-      assert.match(error.code, /^ERR_(CHECKPOINT|PROGRAM_NOT_FOUND)$/, `round ${round}: ${error.stack}`);
+      assert.match(
+        error.code,
+        /^ERR_(CHECKPOINT|PROGRAM_NOT_FOUND)$/,
+        `round ${round}: ${error.stack}`,
+      );
       assert.ok(error.message.includes(model), `round ${round}: ${error.message}`);
       refusals += 1;
     }
@@ -107,10 +112,16 @@ test('a config.json with changed bytes loads or is refused', async (context) => 
 });
 
 test('a vocabulary with changed bytes tokenizes or is refused', async (context) => {
-  for (const [seed, file] of ['vocab.json', 'merges.txt', 'tokenizer.json', 'tokenizer_config.json'].entries()) {
+  for (const [seed, file] of [
+    'vocab.json',
+    'merges.txt',
+    'tokenizer.json',
+    'tokenizer_config.json',
+  ].entries()) {
     const target = { file: `tokenizer/${file}`, rounds: 50, seed };
     await fuzz(context, target, async (model) => {
-      if (file === 'vocab.json' || file === 'merges.txt') rmSync(join(model, 'tokenizer/tokenizer.json'), { force: true });
+      if (file === 'vocab.json' || file === 'merges.txt')
+        rmSync(join(model, 'tokenizer/tokenizer.json'), { force: true });
       const tokenizer = await ClipTokenizer.fromFolder(join(model, 'tokenizer'));
       tokenizer.encode(['a fox, 3d style'], { maxLength: 24 });
     });
@@ -122,7 +133,11 @@ test('a model_index.json or scheduler config with changed bytes loads or is refu
   const { vae, unet, textEncoder } = whole.components;
   for (const [seed, file] of ['model_index.json', 'scheduler/scheduler_config.json'].entries()) {
     await fuzz(context, { file, rounds: 100, seed }, async (model) => {
-      using pipe = await AutoPipelineForImage2Image.fromPretrained(model, { vae, unet, textEncoder });
+      using pipe = await AutoPipelineForImage2Image.fromPretrained(model, {
+        vae,
+        unet,
+        textEncoder,
+      });
       using run = pipe.scheduler.start({ numInferenceSteps: 5 });
       assert.ok(run.timesteps.length > 0);
     });

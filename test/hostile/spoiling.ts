@@ -28,7 +28,8 @@ export class Spoiled {
   /** Everything as it was: a copy for each test would take longer than the tests. */
   restore(): void {
     const parentsFirst = [...this.#touched].sort((a, b) => a.length - b.length);
-    for (const file of parentsFirst) rmSync(join(this.folder, file), { recursive: true, force: true });
+    for (const file of parentsFirst)
+      rmSync(join(this.folder, file), { recursive: true, force: true });
     for (const file of parentsFirst) {
       const original = join(demoModel, file);
       if (existsSync(original)) cpSync(original, join(this.folder, file), { recursive: true });
@@ -80,8 +81,9 @@ export function refused(
     try {
       spoil();
       const before = memoryStats();
-      await assert.rejects(AutoPipelineForImage2Image.fromPretrained(model.folder, options), (error) =>
-        assertRefusal(error, refusal),
+      await assert.rejects(
+        AutoPipelineForImage2Image.fromPretrained(model.folder, options),
+        (error) => assertRefusal(error, refusal),
       );
       assert.deepEqual(memoryStats(), before);
     } finally {

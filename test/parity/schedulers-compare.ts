@@ -50,12 +50,13 @@ const COARSE_LIMITS: Readonly<Partial<Record<DType, number>>> = {
   bfloat16: Number.POSITIVE_INFINITY,
 };
 
-/** Schedules whose float32 arithmetic in diffusers loses digits: huge ratios or tiny steps. */
-function isCoarse(theirs: Result, { config, start }: Case): boolean {
+/** Schedules where diffusers loses digits: huge ratios, tiny steps, ᾱ too small for float16. */
+function isCoarse(theirs: Result, { config, start, dtype }: Case): boolean {
   const steps = start.numInferenceSteps ?? 0;
   const cosine = config.beta_schedule === 'squaredcos_cap_v2';
   const zeroSnr = config.rescale_betas_zero_snr === true;
-  return cosine || zeroSnr || steps > 50 || magnitude(theirs.sigmas) > 1000;
+  const tiny = dtype !== 'float32' && Number(config.beta_end) > 0.02;
+  return cosine || zeroSnr || tiny || steps > 50 || magnitude(theirs.sigmas) > 1000;
 }
 
 /**
