@@ -11,10 +11,12 @@ import { type Cell, labelledSheet } from './labels.js';
 const model = join(packageRoot, 'models', 'demo');
 const output = join(packageRoot, 'out', 'demo.png');
 const prompt = 'castle, noto style';
+const heart = 'a heart, 3d style';
 const negativePrompt = 'red';
 const steps = 25;
 
 const input = await loadImage(join(model, 'inputs', 'house-noto-64.png'));
+const apple = await loadImage(join(model, 'inputs', 'apple-3d-64.png'));
 const began = performance.now();
 console.log(`loading the embedded model from ${relative(packageRoot, model)}`);
 using pipe = await AutoPipelineForImage2Image.fromPretrained(model);
@@ -29,13 +31,16 @@ const plan: { label: string; options: Partial<ImageToImageOptions> }[][] = [
     label: `guidance scale ${guidanceScale}`,
     options: { strength: 0.8, guidanceScale },
   })),
-  [
-    { label: 'no negative prompt', options: { strength: 0.9, guidanceScale: 4 } },
-    {
-      label: `negative prompt "${negativePrompt}"`,
-      options: { strength: 0.9, guidanceScale: 4, negativePrompt },
+  [undefined, negativePrompt].map((negative) => ({
+    label: negative === undefined ? 'a heart, guidance 6' : `negative prompt "${negative}"`,
+    options: {
+      prompt: heart,
+      image: apple,
+      strength: 0.95,
+      guidanceScale: 6,
+      negativePrompt: negative,
     },
-  ],
+  })),
 ];
 
 const total = plan.flat().length;
@@ -56,6 +61,7 @@ for (const row of plan) {
 }
 progress.stop();
 rows[0]?.unshift({ image: input, label: 'init image' });
+rows[2]?.unshift({ image: apple, label: 'init image' });
 
 await mkdir(join(packageRoot, 'out'), { recursive: true });
 const sheet = await labelledSheet(rows, 192);

@@ -1,5 +1,6 @@
 import { expected } from '../errors.js';
 import type { Image } from '../image.js';
+import { defaultPixelLimit } from '../images/image.js';
 import { noiseLike } from '../networks/autoencoder.js';
 import { linearCombination } from '../ops.js';
 import { checkInteger, checkKnownOptions, checkTensor } from '../options.js';
@@ -105,10 +106,12 @@ export class StableDiffusionPipeline extends DiffusionPipeline {
       if (width !== undefined) checkSide(width, 'width', vae.scaleFactor);
       return { height: side, width: side };
     }
-    return {
-      height: checkSide(height, 'height', vae.scaleFactor),
-      width: checkSide(width, 'width', vae.scaleFactor),
-    };
+    const rows = checkSide(height, 'height', vae.scaleFactor);
+    const columns = checkSide(width, 'width', vae.scaleFactor);
+    if (rows * columns > defaultPixelLimit) {
+      throw expected(`at most ${defaultPixelLimit} pixels`, 'height and width', rows * columns);
+    }
+    return { height: rows, width: columns };
   }
 }
 
