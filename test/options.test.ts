@@ -266,7 +266,10 @@ refused(
     ...values('height', [63], 'a multiple of 8'),
     ...values('width', [65], 'a multiple of 8'),
     [() => ({ height: 63 }), /Use 56 or 64\./],
-  [() => ({ height: 8e6, width: 8e6 }), /at most 268402689 pixels for height and width but received 64000000000000/],
+    [
+      () => ({ height: 8e6, width: 8e6 }),
+      /at most 268402689 pixels for height and width but received 64000000000000/,
+    ],
     [() => ({ height: 63, width: undefined }), /a multiple of 8 for height/],
   ],
 );
