@@ -7,6 +7,7 @@ export default defineConfig([
     dts: true,
     clean: true,
     target: 'node20',
+    keepNames: true,
     platform: 'node',
     // import.meta.url and require exist in both formats.
     shims: true,
@@ -16,6 +17,7 @@ export default defineConfig([
     entry: { cli: 'lib/cli/main.ts' },
     format: ['esm'],
     target: 'node20',
+    keepNames: true,
     platform: 'node',
     external: ['torchbrush'],
     banner: { js: '#!/usr/bin/env node' },

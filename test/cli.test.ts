@@ -124,8 +124,9 @@ test('wrong usage ends with 2, says what is wrong and leaves no file', async (co
     [[...draw, '--output', join(folder, 'out.gif')], /out\.gif.*ends in \.png, \.jpg/],
     [[...draw, '--output', join(folder, 'missing', 'out.png')], /There is no folder .*missing/],
   ];
-  for (const [args, says] of cases) {
-    const { code, stdout, stderr } = await run(args);
+  const outcomes = await Promise.all(cases.map(([args]) => run(args)));
+  for (const [i, [args, says]] of cases.entries()) {
+    const { code, stdout, stderr } = outcomes[i] as Outcome;
     assert.equal(code, 2, `${args.join(' ')}: ${stderr}`);
     assert.match(stderr, says);
     assert.equal(stdout, '');
@@ -152,8 +153,9 @@ test('what fails ends with 1, one line and a code', async (context) => {
       { TORCHBRUSH_LIBTORCH: missing },
     ],
   ];
-  for (const [args, says, env] of cases) {
-    const { code, stderr } = await run(args, env);
+  const outcomes = await Promise.all(cases.map(([args, , env]) => run(args, env)));
+  for (const [i, [, says]] of cases.entries()) {
+    const { code, stderr } = outcomes[i] as Outcome;
     assert.equal(code, 1, stderr);
     assert.match(stderr, /^error: /);
     assert.match(stderr, says);
@@ -185,12 +187,11 @@ async function mapped(pid: number | undefined, library: string): Promise<void> {
 }
 
 test('--help ends with 0', async () => {
-  const help = await run(['--help']);
+  const [help, command] = await Promise.all([run(['--help']), run(['img2img', '--help'])]);
   assert.deepEqual([help.code, help.stderr], [0, '']);
   for (const command of ['img2img', 'txt2img', 'export', 'inspect', 'doctor']) {
     assert.match(help.stdout, new RegExp(`^  ${command}\\b`, 'm'));
   }
-  const command = await run(['img2img', '--help']);
   assert.equal(command.code, 0);
   assert.match(command.stdout, /--strength <number>.*default: 0\.8/);
 });

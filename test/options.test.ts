@@ -10,17 +10,14 @@ import {
   AutoPipelineForImage2Image,
   AutoPipelineForText2Image,
   configure,
-  type DType,
   EulerDiscreteScheduler,
   Generator,
-  memoryStats,
   type StableDiffusionImg2ImgPipeline,
   type StableDiffusionPipeline,
-  Tensor,
-  TorchbrushError,
 } from '../lib/index.js';
 import { Network } from '../lib/networks/network.js';
 import { demoModel, temporaryFolder, testImage } from './helpers.js';
+import { assertRefused, disposed, disposeTensors, zeros } from './refusal.js';
 
 // Networks as small as this one gain nothing from threads and lose much on a busy machine.
 configure({ threads: 1 });
@@ -29,53 +26,16 @@ type Options = Record<string, unknown>;
 
 let imageToImage: StableDiffusionImg2ImgPipeline;
 let textToImage: StableDiffusionPipeline;
-const tensors: Tensor[] = [];
 
 before(async () => {
   imageToImage = await AutoPipelineForImage2Image.fromPretrained(demoModel);
   textToImage = await AutoPipelineForText2Image.fromPipe(imageToImage);
 });
 after(() => {
-  for (const tensor of tensors) tensor.dispose();
+  disposeTensors();
   imageToImage.dispose();
   textToImage.dispose();
 });
-
-function zeros(shape: number[], dtype: DType = 'float32'): Tensor {
-  const count = shape.reduce((product, size) => product * size, 1);
-  const tensor = Tensor.fromArray(new Float32Array(count), shape);
-  tensors.push(tensor);
-  if (dtype === 'float32') return tensor;
-  const converted = tensor.to({ dtype });
-  tensors.push(converted);
-  return converted;
-}
-
-function disposed(shape: number[]): Tensor {
-  const tensor = zeros(shape);
-  tensor.dispose();
-  return tensor;
-}
-
-/** The option that a message should name, and what else it should say. */
-type Refusal = { says: RegExp; code?: string };
-
-async function assertRefused(run: () => Promise<unknown>, { says, code }: Refusal): Promise<void> {
-  const networkRuns = mock.method(Network.prototype, 'run');
-  const stats = memoryStats();
-  try {
-    await assert.rejects(run, (error) => {
-      assert.ok(error instanceof TorchbrushError, (error as Error).stack);
-      assert.equal(error.code, code ?? 'ERR_INVALID_ARGUMENT', error.message);
-      assert.match(error.message, says);
-      return true;
-    });
-    assert.equal(networkRuns.mock.callCount(), 0, 'a network ran');
-    assert.deepEqual(memoryStats(), stats);
-  } finally {
-    networkRuns.mock.restore();
-  }
-}
 
 const sound = {
   image: () => ({
@@ -390,85 +350,4 @@ test('a signal that is aborted already stops everything before it starts', async
   await assert.rejects(loading, reason);
   assert.equal(networkRuns.mock.callCount(), 0);
   networkRuns.mock.restore();
-});
-
-test('fromPretrained refuses impossible options', async () => {
-  const { textEncoder } = imageToImage.components;
-  const cases: [Options | unknown, RegExp][] = [
-    [null, /an object for options/],
-    [{ torch_dtype: 'float16' }, /fromPretrained has no option torch_dtype/],
-    [{ local_files: 1 }, /no option local_files/],
-    ...['float8', 'float64', 'fp16', 7].map(
-      (dtype) => [{ dtype }, /for dtype but received/] as [Options, RegExp],
-    ),
-    [{ dtype: 'float16', device: 'cpu' }, /'float32' or 'bfloat16' on the CPU for dtype/],
-    ...['tpu', 'cuda:x', 'CPU', 7].map(
-      (device) => [{ device }, /'cuda:N' for device/] as [Options, RegExp],
-    ),
-    [{ device: 'cuda:99' }, /for device but received "cuda:99".*doctor/],
-    ...[16, '', '../x', 'a.b'].map((variant) => [{ variant }, /for variant/] as [Options, RegExp]),
-    [{ onProgress: 7 }, /a function for onProgress/],
-    [{ signal: {} }, /an AbortSignal for signal/],
-    [{ vae: {} }, /an? Autoencoder for vae but received an object/],
-    [{ vae: null }, /for vae but received null/],
-    [{ unet: textEncoder }, /a UNet for unet but received an instance of TextEncoder/],
-    [{ tokenizer: 'clip' }, /a ClipTokenizer for tokenizer/],
-    [{ scheduler: 'DDIMScheduler' }, /a scheduler for scheduler.*fromConfig/],
-  ];
-  for (const [options, says] of cases) {
-    await assertRefused(
-      () => AutoPipelineForImage2Image.fromPretrained(demoModel, options as Options),
-      { says },
-    );
-  }
-});
-
-test('fromPipe refuses what is no pipeline and components that do not fit', async () => {
-  const gone = await AutoPipelineForText2Image.fromPipe(imageToImage);
-  gone.dispose();
-  const reduced = await AutoPipelineForImage2Image.fromPretrained(demoModel, { dtype: 'bfloat16' });
-  const { unet } = reduced.components;
-  const from = (pipe: unknown, overrides?: Options) => () =>
-    AutoPipelineForText2Image.fromPipe(pipe as typeof gone, overrides);
-  await assertRefused(from(undefined), { says: /a pipeline for pipe but received undefined/ });
-  await assertRefused(from({}), { says: /a pipeline for pipe but received an object/ });
-  await assertRefused(from(gone), {
-    says: /StableDiffusionPipeline has been disposed/,
-    code: 'ERR_DISPOSED',
-  });
-  await assertRefused(from(imageToImage, { vae: 7 }), { says: /for vae but received 7/ });
-  await assertRefused(from(imageToImage, { prior: 7 }), { says: /fromPipe has no option prior/ });
-  await assertRefused(from(imageToImage, { unet }), { says: /fit together.*bfloat16.*float32/ });
-  reduced.dispose();
-  const other = await AutoPipelineForText2Image.fromPretrained(demoModel);
-  const { unet: lost } = other.components;
-  other.dispose();
-  await assertRefused(from(imageToImage, { unet: lost }), {
-    says: /disposed/,
-    code: 'ERR_DISPOSED',
-  });
-  // The networks before it in the list were not kept.
-  const counts = memoryStats();
-  assert.equal(counts.networks, 4);
-});
-
-test('a disposed pipeline refuses to draw and may be disposed again', async () => {
-  const gone = await AutoPipelineForText2Image.fromPipe(imageToImage);
-  gone.dispose();
-  gone.dispose();
-  const draw = () => gone.generate({ prompt: 'a fox' });
-  await assertRefused(draw, {
-    says: /StableDiffusionPipeline has been disposed/,
-    code: 'ERR_DISPOSED',
-  });
-  assert.throws(() => gone.components, { code: 'ERR_DISPOSED' });
-});
-
-test('only schedulers can be assigned as a scheduler', () => {
-  for (const value of [undefined, null, 'DDIMScheduler', {}, EulerDiscreteScheduler]) {
-    const assign = () => {
-      imageToImage.scheduler = value as typeof imageToImage.scheduler;
-    };
-    assert.throws(assign, { code: 'ERR_INVALID_ARGUMENT', message: /a scheduler for scheduler/ });
-  }
 });

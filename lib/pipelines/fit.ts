@@ -8,11 +8,12 @@ import { checkScheduler } from '../options.js';
 import { ClipTokenizer } from '../tokenizer/index.js';
 import type { ComponentOverrides, StableDiffusionComponents } from './components.js';
 
-const classes = {
-  vae: Autoencoder,
-  textEncoder: TextEncoder,
-  tokenizer: ClipTokenizer,
-  unet: UNet,
+// With their names, which bundlers change.
+const kinds = {
+  vae: { Class: Autoencoder, what: 'an Autoencoder' },
+  textEncoder: { Class: TextEncoder, what: 'a TextEncoder' },
+  tokenizer: { Class: ClipTokenizer, what: 'a ClipTokenizer' },
+  unet: { Class: UNet, what: 'a UNet' },
 } as const;
 
 /** The components that were really given. @throws InvalidArgumentError for one of another kind */
@@ -20,14 +21,9 @@ export function checkOverrides(overrides: ComponentOverrides): ComponentOverride
   const given = Object.entries(overrides).filter(([, value]) => value !== undefined);
   for (const [name, value] of given) {
     if (name === 'scheduler') checkScheduler(value);
-    const Class = Object.hasOwn(classes, name) ? classes[name as keyof typeof classes] : undefined;
-    if (Class === undefined || value instanceof Class) continue;
-    throw expected(
-      `a ${Class.name.replace(/^_/, '')}`,
-      name,
-      value,
-      "Take another pipeline's components.",
-    );
+    const kind = Object.hasOwn(kinds, name) ? kinds[name as keyof typeof kinds] : undefined;
+    if (kind === undefined || value instanceof kind.Class) continue;
+    throw expected(kind.what, name, value, "Take another pipeline's components.");
   }
   return Object.fromEntries(given);
 }

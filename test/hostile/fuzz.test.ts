@@ -100,15 +100,15 @@ async function loadTextEncoder(model: string): Promise<void> {
 }
 
 test('a weight file with changed bytes in its header loads or is refused', async (context) => {
-  const target = { file: 'text_encoder/model.safetensors', region: 3648, rounds: 300, seed: 1 };
+  const target = { file: 'text_encoder/model.safetensors', region: 3648, rounds: 200, seed: 1 };
   const refusals = await fuzz(context, target, loadTextEncoder);
-  assert.ok(refusals > 100, `only ${refusals} refused`);
+  assert.ok(refusals > 80, `only ${refusals} refused`);
 });
 
 test('a config.json with changed bytes loads or is refused', async (context) => {
-  const target = { file: 'text_encoder/config.json', rounds: 200, seed: 2 };
+  const target = { file: 'text_encoder/config.json', rounds: 120, seed: 2 };
   const refusals = await fuzz(context, target, loadTextEncoder);
-  assert.ok(refusals > 50, `only ${refusals} refused`);
+  assert.ok(refusals > 30, `only ${refusals} refused`);
 });
 
 test('a vocabulary with changed bytes tokenizes or is refused', async (context) => {
@@ -118,7 +118,7 @@ test('a vocabulary with changed bytes tokenizes or is refused', async (context) 
     'tokenizer.json',
     'tokenizer_config.json',
   ].entries()) {
-    const target = { file: `tokenizer/${file}`, rounds: 50, seed };
+    const target = { file: `tokenizer/${file}`, rounds: 40, seed };
     await fuzz(context, target, async (model) => {
       if (file === 'vocab.json' || file === 'merges.txt')
         rmSync(join(model, 'tokenizer/tokenizer.json'), { force: true });
@@ -132,7 +132,7 @@ test('a model_index.json or scheduler config with changed bytes loads or is refu
   using whole = await AutoPipelineForImage2Image.fromPretrained(demoModel);
   const { vae, unet, textEncoder } = whole.components;
   for (const [seed, file] of ['model_index.json', 'scheduler/scheduler_config.json'].entries()) {
-    await fuzz(context, { file, rounds: 100, seed }, async (model) => {
+    await fuzz(context, { file, rounds: 60, seed }, async (model) => {
       using pipe = await AutoPipelineForImage2Image.fromPretrained(model, {
         vae,
         unet,
