@@ -1,3 +1,4 @@
+import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { expected, ImageError } from '../errors.js';
@@ -63,7 +64,8 @@ async function readFile(path: string, options: ReadOptions): Promise<SourceBytes
   const { limitInputBytes, signal } = options;
   let file: FileHandle | undefined;
   try {
-    file = await open(path, 'r');
+    // Without waiting: a pipe that nobody writes to would never open.
+    file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const status = await file.stat();
     // A pipe or a device has no end that could be waited for.
     if (!status.isFile()) throw new ImageError(`Cannot read ${path}: it is not a file.`);

@@ -123,11 +123,6 @@ export class Network {
     return results.map((native) => new Tensor(native));
   }
 
-  /** Whether an entry takes an input of that name. */
-  hasInput(entry: string, name: string): boolean {
-    return this.#entries.get(entry)?.inputs.includes(name) ?? false;
-  }
-
   retain(): void {
     if (this.#holders === 0) throw new DisposedError(`The ${this.className} has been disposed.`);
     this.#holders += 1;
@@ -184,13 +179,7 @@ function place(
 
 // Some conversions store linear layers as 1×1 convolutions.
 function fits(stored: readonly number[], wanted: readonly number[]): boolean {
-  const trimmed = stored.length > wanted.length ? stored.slice(0, wanted.length) : stored;
-  const rest = stored.slice(wanted.length);
-  return (
-    trimmed.length === wanted.length &&
-    trimmed.every((size, i) => size === wanted[i]) &&
-    rest.every((size) => size === 1)
-  );
+  return stored.length >= wanted.length && stored.every((size, i) => size === (wanted[i] ?? 1));
 }
 
 function list(kind: string, names: string[]): string {

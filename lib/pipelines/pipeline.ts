@@ -33,18 +33,9 @@ export interface FromPretrainedOptions extends ComponentOverrides {
   signal?: AbortSignal;
 }
 
-const knownOptions = [
-  'dtype',
-  'device',
-  'variant',
-  'onProgress',
-  'signal',
-  'vae',
-  'textEncoder',
-  'tokenizer',
-  'unet',
-  'scheduler',
-];
+const componentNames = ['vae', 'textEncoder', 'tokenizer', 'unet', 'scheduler'];
+
+const knownOptions = ['dtype', 'device', 'variant', 'onProgress', 'signal', ...componentNames];
 
 /** What all pipelines share: components, their sharing, and their end. */
 export abstract class DiffusionPipeline {
@@ -146,8 +137,7 @@ export async function componentsFromPipe(
   overrides: ComponentOverrides,
 ): Promise<StableDiffusionComponents> {
   if (!(pipe instanceof DiffusionPipeline)) throw expected('a pipeline', 'pipe', pipe);
-  const allowed = ['vae', 'textEncoder', 'tokenizer', 'unet', 'scheduler'];
-  checkKnownOptions(overrides, allowed, 'fromPipe');
+  checkKnownOptions(overrides, componentNames, 'fromPipe');
   const components = { ...pipe.components, ...checkOverrides(overrides) };
   const reason = misfit(components);
   if (reason !== undefined) {

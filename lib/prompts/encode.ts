@@ -96,8 +96,9 @@ function warnOfTruncation(
     const ids = tokenizer.tokenize(text);
     const room = maxLength - 2;
     if (ids.length <= room) continue;
+    const lost = tokenizer.decode(ids.slice(room, room + 100));
     process.emitWarning(
-      `The text encoder takes ${room} tokens, so this part of the prompt was cut off: "${tokenizer.decode(ids.slice(room))}"`,
+      `The text encoder takes ${room} tokens, so this part of the prompt was cut off: "${lost}${ids.length > room + 100 ? ' …' : ''}"`,
       { code: 'TORCHBRUSH_PROMPT_TRUNCATED' },
     );
   }

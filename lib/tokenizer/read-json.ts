@@ -1,3 +1,4 @@
+import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { CheckpointError } from '../errors.js';
 
@@ -26,7 +27,8 @@ export function fail(path: string, problem: string, cause?: unknown): Checkpoint
 export async function readText(path: string): Promise<string | undefined> {
   let file: FileHandle | undefined;
   try {
-    file = await open(path, 'r');
+    // Without waiting: a pipe that nobody writes to would never open.
+    file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const status = await file.stat();
     if (!status.isFile()) throw fail(path, 'it is not a file');
     const { size } = status;
