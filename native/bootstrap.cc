@@ -24,11 +24,6 @@ void* Open(Napi::Env env, const std::string& path, const std::string& code) {
   return library;
 }
 
-bool Exists(const std::string& path) {
-  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
-  return library != nullptr;
-}
-
 std::string OwnFolder() {
   Dl_info self{};
   dladdr(reinterpret_cast<void*>(&OwnFolder), &self);
@@ -66,15 +61,10 @@ Napi::Value LoadCore(const Napi::CallbackInfo& info) {
   return Napi::Value(env, exports);
 }
 
-Napi::Value IsOpen(const Napi::CallbackInfo& info) {
-  return Napi::Boolean::New(info.Env(), Exists(info[0].As<Napi::String>()));
-}
-
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("folder", OwnFolder());
   exports.Set("openLibtorch", Napi::Function::New(env, OpenLibtorch));
   exports.Set("loadCore", Napi::Function::New(env, LoadCore));
-  exports.Set("isOpen", Napi::Function::New(env, IsOpen));
   return exports;
 }
 

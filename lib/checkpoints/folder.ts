@@ -3,13 +3,12 @@ import { statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
 import { CheckpointError, expected } from '../errors.js';
-import { type JsonObject, readJsonObject } from './json.js';
+import { readJsonObject } from './json.js';
 
 export interface CheckpointFolder {
   folder: string;
   /** `_class_name` of model_index.json. */
   className: string;
-  modelIndex: JsonObject;
   /** Component name (as on disk) → its class; parts that the checkpoint leaves out are missing here. */
   components: Map<string, { library: string; className: string; folder: string }>;
 }
@@ -43,7 +42,7 @@ export async function openCheckpointFolder(path: string): Promise<CheckpointFold
     }
     components.set(name, { library, className: component, folder: join(folder, name) });
   }
-  return { folder, className, modelIndex, components };
+  return { folder, className, components };
 }
 
 /** A component that the pipeline cannot do without. @throws CheckpointError when it is missing */

@@ -51,7 +51,7 @@ export abstract class DiffusionPipeline {
 
   /** The parts, as camelCase names. They belong to the pipeline: do not dispose them. */
   get components(): Readonly<StableDiffusionComponents> {
-    this.assertUsable();
+    if (this.#disposed) throw new DisposedError(`The ${this.constructor.name} has been disposed.`);
     return { ...this.#components, scheduler: this.#scheduler };
   }
 
@@ -94,11 +94,6 @@ export abstract class DiffusionPipeline {
 
   [Symbol.dispose](): void {
     this.dispose();
-  }
-
-  /** @internal */
-  assertUsable(): void {
-    if (this.#disposed) throw new DisposedError(`The ${this.constructor.name} has been disposed.`);
   }
 }
 

@@ -4,6 +4,7 @@ import { expected, InvalidArgumentError } from '../errors.js';
 import type { Generator } from '../generator.js';
 import type { Image } from '../image.js';
 import { postprocessToImages } from '../images/preprocess.js';
+import type { Autoencoder } from '../networks/autoencoder.js';
 import { addScalar, clamp, linearCombination, narrow } from '../ops.js';
 import {
   checkChoice,
@@ -269,26 +270,20 @@ export async function generate(
     guided: request.prompt.guided,
     predict: (sample, timestep, guided) =>
       unet.predict(sample, timestep, guided ? embeddings : positive, condition),
-    preview: (current) => decodeToImages(components, current),
+    preview: async (current) => {
+      using picture = await decode(vae, current);
+      return await toImages(picture);
+    },
   });
   if (request.outputType === 'latent') return denoised.alias();
-  using pixels = await vae.decode(denoised);
+  using picture = await decode(vae, denoised);
   request.signal?.throwIfAborted();
-  using picture = toUnitRange(pixels);
   return request.outputType === 'tensor' ? picture.alias() : await toImages(picture);
 }
 
-async function decodeToImages(
-  components: Readonly<StableDiffusionComponents>,
-  latents: Tensor,
-): Promise<Image[]> {
-  using pixels = await components.vae.decode(latents);
-  using picture = toUnitRange(pixels);
-  return await toImages(picture);
-}
-
-/** −1..1 → 0..1, clamped. */
-function toUnitRange(pixels: Tensor): Tensor {
+/** The picture of scaled latents, [B,3,H,W] in 0..1, clamped. */
+async function decode(vae: Autoencoder, latents: Tensor): Promise<Tensor> {
+  using pixels = await vae.decode(latents);
   using halved = linearCombination([0.5], [pixels], { dtype: 'float32' });
   using shifted = addScalar(halved, 0.5);
   return clamp(shifted, 0, 1);
