@@ -16,16 +16,29 @@ export { Autoencoder } from './networks/autoencoder.js';
 export { TextEncoder } from './networks/text-encoder.js';
 export { UNet } from './networks/unet.js';
 export { defaults } from './options.js';
-export { AutoPipelineForImage2Image, AutoPipelineForText2Image } from './pipelines/auto.js';
+export {
+  AutoPipelineForImage2Image,
+  AutoPipelineForText2Image,
+  type ImageToImagePipeline,
+  type TextToImagePipeline,
+} from './pipelines/auto.js';
 export type {
   ComponentOverrides,
+  ComponentSet,
   LoadProgress,
-  StableDiffusionComponents,
 } from './pipelines/components.js';
 export type { StepCallback, StepChanges, StepEvent } from './pipelines/denoise.js';
+export type { GenerationOptions, Pictures, ScheduleOptions } from './pipelines/generation.js';
 export type { InitImage } from './pipelines/init-image.js';
-export { DiffusionPipeline, type FromPretrainedOptions } from './pipelines/pipeline.js';
-export type { StableDiffusionOptions } from './pipelines/stable-diffusion.js';
+export {
+  DiffusionPipeline,
+  type FromPipeOptions,
+  type FromPretrainedOptions,
+} from './pipelines/pipeline.js';
+export type {
+  StableDiffusionComponents,
+  StableDiffusionOptions,
+} from './pipelines/stable-diffusion.js';
 export {
   type ImageToImageOptions,
   StableDiffusionImg2ImgPipeline,

@@ -197,7 +197,7 @@ test('bfloat16 draws the same picture, but for its coarser numbers', async () =>
 });
 
 test('parts that do not belong together are told apart', async () => {
-  using pipe = await AutoPipelineForText2Image.fromPretrained(demoModel);
+  using pipe = await StableDiffusionPipeline.fromPretrained(demoModel);
   const { components } = pipe;
   assert.equal(misfit(components), undefined);
   const { unet, vae, textEncoder } = components;

@@ -2,6 +2,15 @@ import { full, linearCombination } from '../ops.js';
 import { Tensor } from '../tensor.js';
 import type { Network } from './network.js';
 
+/** Inputs that only some architectures have. */
+export interface UNetExtras {
+  /** [B,timeCondProjDim]: the guidance scale, for distilled networks. */
+  timestepCond?: Tensor | undefined;
+  /** Pooled prompt embeddings [B,P] and sizes [B,5 or 6]: Stable Diffusion XL. */
+  textEmbeds?: Tensor | undefined;
+  timeIds?: Tensor | undefined;
+}
+
 /** The denoising network of Stable Diffusion, `UNet2DConditionModel`. */
 export class UNet {
   readonly network: Network;
@@ -28,13 +37,12 @@ export class UNet {
    * @param sample Scaled latents [B,C,h,w].
    * @param timestep One for the whole batch; may be fractional.
    * @param promptEmbeds [B,L,D].
-   * @param timestepCond [B,timeCondProjDim], for networks that take it.
    */
   async predict(
     sample: Tensor,
     timestep: number,
     promptEmbeds: Tensor,
-    timestepCond?: Tensor,
+    { timestepCond, textEmbeds, timeIds }: UNetExtras = {},
   ): Promise<Tensor> {
     using time = full([1], timestep, { device: sample.device });
     const inputs: Record<string, Tensor> = {
@@ -43,6 +51,8 @@ export class UNet {
       encoder_hidden_states: promptEmbeds,
     };
     if (timestepCond !== undefined) inputs.timestep_cond = timestepCond;
+    if (textEmbeds !== undefined) inputs.text_embeds = textEmbeds;
+    if (timeIds !== undefined) inputs.time_ids = timeIds;
     const [prediction] = await this.network.run('forward', inputs, ['sample']);
     return prediction as Tensor;
   }

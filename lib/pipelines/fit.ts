@@ -1,32 +1,6 @@
 // Components that a caller picks, or a checkpoint throws together: do they belong to one another?
 // Found out before any network runs.
-import { expected } from '../errors.js';
-import { Autoencoder } from '../networks/autoencoder.js';
-import { TextEncoder } from '../networks/text-encoder.js';
-import { UNet } from '../networks/unet.js';
-import { checkScheduler } from '../options.js';
-import { ClipTokenizer } from '../tokenizer/index.js';
-import type { ComponentOverrides, StableDiffusionComponents } from './components.js';
-
-// With their names, which bundlers change.
-const kinds = {
-  vae: { Class: Autoencoder, what: 'an Autoencoder' },
-  textEncoder: { Class: TextEncoder, what: 'a TextEncoder' },
-  tokenizer: { Class: ClipTokenizer, what: 'a ClipTokenizer' },
-  unet: { Class: UNet, what: 'a UNet' },
-} as const;
-
-/** The components that were really given. @throws InvalidArgumentError for one of another kind */
-export function checkOverrides(overrides: ComponentOverrides): ComponentOverrides {
-  const given = Object.entries(overrides).filter(([, value]) => value !== undefined);
-  for (const [name, value] of given) {
-    if (name === 'scheduler') checkScheduler(value);
-    const kind = Object.hasOwn(kinds, name) ? kinds[name as keyof typeof kinds] : undefined;
-    if (kind === undefined || value instanceof kind.Class) continue;
-    throw expected(kind.what, name, value, "Take another pipeline's components.");
-  }
-  return Object.fromEntries(given);
-}
+import type { StableDiffusionComponents } from './stable-diffusion.js';
 
 /** Why components cannot work together, in words; undefined where they can. */
 export function misfit(components: Readonly<StableDiffusionComponents>): string | undefined {

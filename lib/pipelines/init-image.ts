@@ -2,11 +2,11 @@
 import type { Sharp } from 'sharp';
 
 import { expected, InvalidArgumentError } from '../errors.js';
-import type { Generator } from '../generator.js';
 import { Image, loadImage } from '../image.js';
 import { isSharp } from '../images/decode.js';
 import { preprocessImages } from '../images/preprocess.js';
 import { type Autoencoder, noiseLike } from '../networks/autoencoder.js';
+import type { UNet } from '../networks/unet.js';
 import {
   addScalar,
   anyBelow,
@@ -20,7 +20,7 @@ import {
 } from '../ops.js';
 import type { SchedulerRun } from '../schedulers/scheduler.js';
 import { Tensor } from '../tensor.js';
-import type { StableDiffusionComponents } from './components.js';
+import type { GenerationRequest } from './generation.js';
 
 export type InitImage = string | URL | Uint8Array | ArrayBuffer | Image | Sharp | Tensor;
 
@@ -144,16 +144,19 @@ function toUnitRange(pixels: Tensor): Tensor {
   return divide(asFloat, largest);
 }
 
-/**
- * Noisy latents [B,C,h,w] for the run's first timestep. Draws, in this order: the posterior sample
- * of the pixels, then the noise.
- */
+/** Draws, in this order: the posterior sample of the pixels, then the noise. */
+export interface InitImageOptions {
+  /** Whether noise is added for the run's first timestep; true unless given. */
+  addNoise?: boolean;
+}
+
+/** Latents [B,C,h,w] of the init image, with the noise of the run's first timestep. */
 export async function encodeInitImage(
   init: PreparedImage,
-  { vae, unet }: Readonly<StableDiffusionComponents>,
-  batch: number,
-  generator: Generator | readonly Generator[],
+  { vae, unet }: { vae: Autoencoder; unet: UNet },
+  { batch, generator }: Pick<GenerationRequest, 'batch' | 'generator'>,
   run: SchedulerRun,
+  { addNoise = true }: InitImageOptions = {},
 ): Promise<Tensor> {
   const { dtype, device } = unet.network;
   using placed = init.tensor.to({ dtype, device });
@@ -161,12 +164,13 @@ export async function encodeInitImage(
   using source = Array.isArray(generator) ? tile(placed, batch) : placed.alias();
   using encoded = init.kind === 'latents' ? source.alias() : await vae.encode(source, generator);
   using latents = tile(encoded, batch);
+  if (!addNoise) return latents.alias();
   using noise = noiseLike(latents, generator);
   return run.addNoise(latents, noise, run.timesteps[0] as number);
 }
 
 /** a, b → a, b, a, b until there are `batch`. */
-function tile(tensor: Tensor, batch: number): Tensor {
+export function tile(tensor: Tensor, batch: number): Tensor {
   const [count = 1, ...rest] = tensor.shape;
   if (count === batch) return tensor.alias();
   return repeat(tensor, [batch / count, ...rest.map(() => 1)]);
