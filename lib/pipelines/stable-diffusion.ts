@@ -269,7 +269,7 @@ export async function generate(
     latents,
     guided: request.prompt.guided,
     predict: (sample, timestep, guided) =>
-      unet.predict(sample, timestep, guided ? embeddings : positive, condition),
+      unet.predict(sample, timestep, guided ? embeddings : positive, { timestepCond: condition }),
     preview: async (current) => {
       using picture = await decode(vae, current);
       return await toImages(picture);
