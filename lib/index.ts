@@ -30,6 +30,12 @@ export type {
 export type { StepCallback, StepChanges, StepEvent } from './pipelines/denoise.js';
 export type { GenerationOptions, Pictures, ScheduleOptions } from './pipelines/generation.js';
 export type { InitImage } from './pipelines/init-image.js';
+export type { LatentDecoder } from './pipelines/latent-origin.js';
+export {
+  type LatentUpscaleComponents,
+  type LatentUpscaleOptions,
+  StableDiffusionLatentUpscalePipeline,
+} from './pipelines/latent-upscale.js';
 export {
   DiffusionPipeline,
   type FromPipeOptions,
@@ -57,6 +63,11 @@ export {
   StableDiffusionXLPipeline,
   type XLTextToImageOptions,
 } from './pipelines/stable-diffusion-xl-text2img.js';
+export {
+  StableDiffusionUpscalePipeline,
+  type UpscaleComponents,
+  type UpscaleOptions,
+} from './pipelines/upscale.js';
 export * from './schedulers/index.js';
 export { type DeviceInfo, devices, type MemoryStats, memoryStats } from './stats.js';
 export { type DType, Tensor, type TensorData } from './tensor.js';

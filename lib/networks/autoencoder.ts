@@ -17,12 +17,13 @@ export class Autoencoder {
   /** Encodes and decodes one picture at a time, for less memory. */
   slicing = false;
 
-  constructor(network: Network) {
+  /** @param scalingFactor Instead of what the checkpoint says. */
+  constructor(network: Network, scalingFactor?: number) {
     this.network = network;
     const channels = network.config.block_out_channels;
     this.scaleFactor = 2 ** ((Array.isArray(channels) ? channels.length : 1) - 1);
     this.latentChannels = numberOr(network.config.latent_channels, 4);
-    this.scalingFactor = numberOr(network.config.scaling_factor, 0.18215);
+    this.scalingFactor = scalingFactor ?? numberOr(network.config.scaling_factor, 0.18215);
     const { latents_mean: mean, latents_std: std } = network.config;
     if (isNumbers(mean) && isNumbers(std)) this.#spread = { mean, std };
   }

@@ -52,6 +52,18 @@ export class TextEncoder {
     return { embeddings: embeddings as Tensor, pooled };
   }
 
+  /**
+   * As the x2 upscaler reads it: the last layer's output [B,L,D], not normalised, and the normalised
+   * embedding [B,D] of the end of the text.
+   */
+  async encodeLast(
+    tokens: readonly (readonly number[])[],
+  ): Promise<{ embeddings: Tensor; pooled: Tensor }> {
+    const outputs = [`hidden_states.${this.layers}`, 'pooler_output'];
+    const [embeddings, pooled] = await this.#run(tokens, outputs);
+    return { embeddings: embeddings as Tensor, pooled: pooled as Tensor };
+  }
+
   async #run(
     tokens: readonly (readonly number[])[],
     outputs: readonly string[],

@@ -17,6 +17,7 @@ import {
 import type { SchedulerRun, StartOptions } from '../schedulers/scheduler.js';
 import type { Tensor } from '../tensor.js';
 import { denoise, type StepCallback } from './denoise.js';
+import { type LatentDecoder, rememberOrigin } from './latent-origin.js';
 
 /** Options that all pipelines share; diffusers' names and, unless said otherwise, its defaults. */
 export interface GenerationOptions {
@@ -145,8 +146,7 @@ export interface Drawing {
   guided: boolean;
   guidanceRescale?: number;
   eta?: number;
-  /** Pixels [B,3,H,W], about −1..1, of latents. */
-  decode(latents: Tensor): Promise<Tensor>;
+  decoder: LatentDecoder;
   /** Blackens what may not be shown. */
   review?: ((picture: Tensor) => Promise<{ picture: Tensor; flagged: boolean[] }>) | undefined;
 }
@@ -165,12 +165,16 @@ export async function draw(drawing: Drawing): Promise<Pictures> {
     eta: drawing.eta ?? 0,
     predict: (...values) => drawing.predict(...values),
     preview: async (current) => {
-      using picture = await toPicture(current, drawing);
+      using picture = await toPicture(current, drawing.decoder);
       return await toImages(picture);
     },
   });
-  if (outputType === 'latent') return { images: denoised.alias() };
-  using decoded = await toPicture(denoised, drawing);
+  if (outputType === 'latent') {
+    const images = denoised.alias();
+    rememberOrigin(images, drawing.decoder);
+    return { images };
+  }
+  using decoded = await toPicture(denoised, drawing.decoder);
   signal?.throwIfAborted();
   if (review === undefined) return { images: await toOutput(decoded, outputType) };
   const { picture, flagged } = await review(decoded);
@@ -179,8 +183,8 @@ export async function draw(drawing: Drawing): Promise<Pictures> {
 }
 
 /** The picture of latents, [B,3,H,W] in 0..1, clamped; float32. */
-async function toPicture(latents: Tensor, { decode }: Pick<Drawing, 'decode'>): Promise<Tensor> {
-  using pixels = await decode(latents);
+export async function toPicture(latents: Tensor, decoder: LatentDecoder): Promise<Tensor> {
+  using pixels = await decoder.decode(latents);
   using halved = linearCombination([0.5], [pixels], { dtype: 'float32' });
   using shifted = addScalar(halved, 0.5);
   return clamp(shifted, 0, 1);

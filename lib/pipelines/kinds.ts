@@ -33,6 +33,20 @@ export const unetKind = networkKind(UNet, 'a UNet', ['UNet2DConditionModel']);
 
 export const autoencoderKind = networkKind(Autoencoder, 'an Autoencoder', ['AutoencoderKL']);
 
+/**
+ * An autoencoder that may overflow in float16: where its config says so, it is loaded in float32,
+ * which diffusers converts it to at every use.
+ */
+export const upcastAutoencoderKind: ComponentKind<Autoencoder> = {
+  ...autoencoderKind,
+  load: async (source) => {
+    if (source.dtype !== 'float16') return autoencoderKind.load(source);
+    const { folder } = requireComponent(source.checkpoint, source.name, ['AutoencoderKL']);
+    const { force_upcast: upcast = true } = await readJsonObject(join(folder, 'config.json'));
+    return autoencoderKind.load(upcast === false ? source : { ...source, dtype: 'float32' });
+  },
+};
+
 export const textEncoderKind = networkKind(TextEncoder, 'a TextEncoder', [
   'CLIPTextModel',
   'CLIPTextModelWithProjection',

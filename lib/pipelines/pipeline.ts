@@ -43,6 +43,8 @@ export interface ConfigOptions {
   requiresAestheticsScore?: boolean;
   /** Stable Diffusion XL: without a negative prompt its embeddings are zeros. */
   forceZerosForEmptyPrompt?: boolean;
+  /** The x4 upscaler: the largest `noiseLevel`. */
+  maxNoiseLevel?: number;
 }
 
 export type FromPretrainedOptions<Components extends ComponentSet = ComponentSet> = LoadingOptions &

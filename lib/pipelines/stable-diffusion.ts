@@ -118,8 +118,9 @@ export interface StableDiffusionRequest extends GenerationRequest {
 export function checkRequest(
   components: Readonly<StableDiffusionComponents>,
   options: StableDiffusionOptions & { guidanceRescale?: number },
+  defaultGuidanceScale: number = defaults.guidanceScale,
 ): StableDiffusionRequest {
-  const guidanceScale = checkGuidanceScale(options, defaults.guidanceScale);
+  const guidanceScale = checkGuidanceScale(options, defaultGuidanceScale);
   const guided = guidanceScale > 1 && components.unet.timeCondProjDim === undefined;
   const prompt = checkPrompts(components, options, guided);
   const prompts = prompt.prompts?.length ?? (prompt.promptEmbeds?.shape[0] as number);
@@ -131,8 +132,9 @@ export function checkRequest(
   };
 }
 
-function checkPrompts(
-  components: Readonly<StableDiffusionComponents>,
+/** @throws InvalidArgumentError */
+export function checkPrompts(
+  components: Pick<StableDiffusionComponents, 'textEncoder' | 'tokenizer' | 'unet'>,
   options: StableDiffusionOptions,
   guided: boolean,
 ): PromptOptions {
@@ -211,7 +213,7 @@ function checkNegativePrompts(value: unknown, count: number): string[] | undefin
 function checkEmbeddings(
   value: Tensor | undefined,
   name: string,
-  { unet }: Readonly<StableDiffusionComponents>,
+  { unet }: { unet: UNet },
 ): Tensor | undefined {
   if (value === undefined) return undefined;
   const tensor = checkTensor(value, name, 3);
@@ -239,7 +241,7 @@ export async function generate(
   firstLatents: () => Promise<Tensor>,
 ): Promise<Pictures> {
   const { unet, vae } = components;
-  using conditions = await encode(components, request.prompt);
+  using conditions = await encodeConditions(components, request.prompt);
   request.signal?.throwIfAborted();
   using latents = await firstLatents();
   using timestepCond = unet.guidanceEmbedding(request.guidanceScale, request.batch);
@@ -254,13 +256,13 @@ export async function generate(
       const { promptEmbeds } = conditions.of(guided);
       return unet.predict(sample, timestep, promptEmbeds, { timestepCond });
     },
-    decode: (scaled) => vae.decode(scaled),
+    decoder: vae,
   });
   return pictures;
 }
 
-async function encode(
-  { tokenizer, textEncoder }: Readonly<StableDiffusionComponents>,
+export async function encodeConditions(
+  { tokenizer, textEncoder }: Pick<StableDiffusionComponents, 'textEncoder' | 'tokenizer'>,
   prompt: PromptOptions,
 ): Promise<Conditions<'promptEmbeds'>> {
   const { positive, negative } = await encodePrompts(tokenizer, textEncoder, prompt);
