@@ -253,8 +253,6 @@ test('what the exporter does not support is said before anything is traced', asy
   for (const [unsupported, message] of [
     [unet('gated', { attention_type: 'gated' }), /attention_type: 'gated'/],
     [vq('lookup', { lookup_from_codebook: true }), /lookup_from_codebook: True/],
-    [prior('no-token', { added_emb_type: null }), /added_emb_type: None/],
-    [tiny('smooth', { upsample_fn: 'bilinear' }), /upsample_fn: 'bilinear'/],
     [unet('heads', { num_attention_heads: 4 }), /number of attention heads/],
     [{ ...text('text'), className: 'T5EncoderModel' }, /T5EncoderModel/],
   ] as const) {
