@@ -11,10 +11,22 @@ export {
 } from './errors.js';
 export { Generator } from './generator.js';
 export { Image, loadImage, makeImageGrid } from './image.js';
+export {
+  type ClipPreprocessor,
+  clipPreprocessor,
+  preprocessForClip,
+  readPreprocessor,
+} from './images/clip-preprocess.js';
+export type { PreprocessedImages } from './images/preprocess.js';
 export { type ConfigureOptions, configure } from './native.js';
 export { Autoencoder } from './networks/autoencoder.js';
+export { AutoencoderTiny } from './networks/autoencoder-tiny.js';
+export { MoVQ } from './networks/movq.js';
+export { Prior, type PriorConditions } from './networks/prior.js';
+export { type LoadSafetyCheckerOptions, SafetyChecker } from './networks/safety-checker.js';
 export { TextEncoder } from './networks/text-encoder.js';
 export { UNet } from './networks/unet.js';
+export { VisionEncoder } from './networks/vision-encoder.js';
 export { defaults } from './options.js';
 export {
   AutoPipelineForImage2Image,

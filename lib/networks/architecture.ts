@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { CheckpointError } from '../errors.js';
-import { autoencoderKL } from './architecture-autoencoder.js';
+import { autoencoderKL, autoencoderTiny } from './architecture-autoencoder.js';
 import { clipTextModel, clipTextModelWithProjection } from './architecture-clip.js';
+import { priorTransformer } from './architecture-prior.js';
 import {
   type ArchitectureRule,
   type Config,
@@ -10,6 +11,11 @@ import {
   dropDefaults,
 } from './architecture-rule.js';
 import { unet2DConditionModel } from './architecture-unet.js';
+import {
+  clipVisionModelWithProjection,
+  stableDiffusionSafetyChecker,
+} from './architecture-vision.js';
+import { vqModel } from './architecture-vq.js';
 
 /** A network architecture in the one form that all configs of it share. */
 export interface Architecture {
@@ -26,6 +32,11 @@ const rules: Readonly<Record<string, ArchitectureRule>> = {
   AutoencoderKL: autoencoderKL,
   CLIPTextModel: clipTextModel,
   CLIPTextModelWithProjection: clipTextModelWithProjection,
+  AutoencoderTiny: autoencoderTiny,
+  CLIPVisionModelWithProjection: clipVisionModelWithProjection,
+  PriorTransformer: priorTransformer,
+  StableDiffusionSafetyChecker: stableDiffusionSafetyChecker,
+  VQModel: vqModel,
 };
 
 /** The classes whose configs {@link canonicalArchitecture} knows. */

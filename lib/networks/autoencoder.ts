@@ -33,7 +33,7 @@ export class Autoencoder {
    * the posterior, drawn from one generator for the batch or from one per picture.
    */
   async encode(pixels: Tensor, generator: Generator | readonly Generator[]): Promise<Tensor> {
-    using placed = this.#placed(pixels);
+    using placed = this.placed(pixels);
     const [mean, std] = await this.#moments(placed);
     using means = mean;
     using stds = std;
@@ -50,9 +50,9 @@ export class Autoencoder {
 
   /** Pixels [B,3,H,W], about −1..1, of scaled latents, in the network's dtype. */
   async decode(latents: Tensor): Promise<Tensor> {
-    using placed = this.#placed(latents);
+    using placed = this.placed(latents);
     using unscaled = this.#unscaled(placed);
-    return await this.#perPicture(unscaled, async (part) => {
+    return await this.perPicture(unscaled, async (part) => {
       const [pixels] = await this.network.run('decode', { latents: part }, ['sample']);
       return pixels as Tensor;
     });
@@ -68,7 +68,8 @@ export class Autoencoder {
     return add(spread, channelMeans);
   }
 
-  #placed(tensor: Tensor): Tensor {
+  /** The tensor in the network's dtype, on its device. */
+  protected placed(tensor: Tensor): Tensor {
     const { dtype, device } = this.network;
     return tensor.to({ dtype, device });
   }
@@ -76,13 +77,13 @@ export class Autoencoder {
   /** A number for each channel, [1,C,1,1]. */
   #perChannel(values: readonly number[]): Tensor {
     using onHost = Tensor.fromArray(Float32Array.from(values), [1, values.length, 1, 1]);
-    return this.#placed(onHost);
+    return this.placed(onHost);
   }
 
   async #moments(pixels: Tensor): Promise<[Tensor, Tensor]> {
     // Both halves of the moments at once, so that slicing stays in one place.
     let channels = 0;
-    using both = await this.#perPicture(pixels, async (part) => {
+    using both = await this.perPicture(pixels, async (part) => {
       const [mean, std] = await this.network.run('encode', { sample: part }, ['mean', 'std']);
       using means = mean as Tensor;
       using stds = std as Tensor;
@@ -92,7 +93,11 @@ export class Autoencoder {
     return [narrow(both, 1, 0, channels), narrow(both, 1, channels, channels)];
   }
 
-  async #perPicture(batch: Tensor, run: (part: Tensor) => Promise<Tensor>): Promise<Tensor> {
+  /** What `run` makes of a batch: at once, or picture by picture where slicing is on. */
+  protected async perPicture(
+    batch: Tensor,
+    run: (part: Tensor) => Promise<Tensor>,
+  ): Promise<Tensor> {
     const count = batch.shape[0] as number;
     if (!this.slicing || count === 1) return run(batch);
     const parts: Tensor[] = [];
