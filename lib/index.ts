@@ -1,3 +1,5 @@
+export type { AdapterWeight, FuseLoraOptions, LoadLoraOptions } from './adapters/lora.js';
+export type { LoadTextualInversionOptions } from './adapters/textual-inversion.js';
 export {
   CheckpointError,
   DisposedError,

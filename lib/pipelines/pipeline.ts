@@ -1,3 +1,14 @@
+import {
+  type AdapterWeight,
+  checkAdapterWeights,
+  type FuseLoraOptions,
+  type LoadLoraOptions,
+  LoraAdapters,
+} from '../adapters/lora.js';
+import {
+  type LoadTextualInversionOptions,
+  TextualInversions,
+} from '../adapters/textual-inversion.js';
 import { openCheckpointFolder } from '../checkpoints/folder.js';
 import { DisposedError, expected, InvalidArgumentError } from '../errors.js';
 import type { Network } from '../networks/network.js';
@@ -84,6 +95,104 @@ export abstract class DiffusionPipeline {
 
   /** Accepted for diffusers' sake: memory-efficient attention (SDPA) is always on. */
   enableXformersMemoryEfficientAttention(): void {}
+
+  // Adapters. They change networks, so all pipelines that share those see the change; it takes its
+  // turn between two runs of a network, in the middle of a generation if one is on its way.
+
+  /**
+   * Loads a LoRA file, in the form of diffusers, peft or Kohya, and makes it the active adapter, with
+   * weight 1, of the networks it has layers for. The file must stay where it is while it is loaded.
+   *
+   * @param path A `.safetensors` file, or a folder with one.
+   * @throws CheckpointError for a file of another kind, or for another base model
+   */
+  async loadLoraWeights(path: string, options: LoadLoraOptions = {}): Promise<void> {
+    checkKnownOptions(options, ['adapterName', 'weightName'], 'loadLoraWeights');
+    await this.#lora.load(path, options);
+  }
+
+  /**
+   * Makes these adapters the active ones, several at once if need be, each with its weight: one
+   * number for all, one per adapter, or `{ unet, textEncoder, textEncoder2 }`; 1 unless given.
+   */
+  async setAdapters(
+    names: string | readonly string[],
+    weights?: AdapterWeight | readonly AdapterWeight[],
+  ): Promise<void> {
+    const list = typeof names === 'string' ? [names] : names;
+    await this.#lora.set(list, checkAdapterWeights(list, weights));
+  }
+
+  /** Names of the active adapters. */
+  getActiveAdapters(): string[] {
+    return this.#lora.active;
+  }
+
+  /** Names of all loaded adapters. */
+  getListAdapters(): string[] {
+    return this.#lora.names;
+  }
+
+  async deleteAdapters(names: string | readonly string[]): Promise<void> {
+    await this.#lora.delete(typeof names === 'string' ? [names] : names);
+  }
+
+  /** Forgets all adapters. Except for fused ones, the weights are the checkpoint's again, bit for bit. */
+  async unloadLoraWeights(): Promise<void> {
+    const lora = this.#lora;
+    await lora.delete(lora.names);
+  }
+
+  /** Takes adapters out of the weights, and keeps them for `enableLora()`. */
+  async disableLora(): Promise<void> {
+    await this.#lora.enable(false);
+  }
+
+  async enableLora(): Promise<void> {
+    await this.#lora.enable(true);
+  }
+
+  /**
+   * Makes the active adapters stay, with their weights times `loraScale`, whatever is set or unloaded
+   * later. No run is the faster for it: adapters are always part of the weights.
+   */
+  async fuseLora(options: FuseLoraOptions = {}): Promise<void> {
+    checkKnownOptions(options, ['loraScale', 'adapterNames'], 'fuseLora');
+    await this.#lora.fuse(options);
+  }
+
+  async unfuseLora(): Promise<void> {
+    await this.#lora.unfuse();
+  }
+
+  /**
+   * Loads a textual inversion: a new word for prompts, `token`, or the name in the file.
+   *
+   * @param path A `.safetensors` file, or a folder with one.
+   * @throws CheckpointError for a file of another kind, or for another base model
+   */
+  async loadTextualInversion(
+    path: string,
+    options: LoadTextualInversionOptions = {},
+  ): Promise<void> {
+    checkKnownOptions(options, ['token', 'weightName'], 'loadTextualInversion');
+    await this.#textualInversions.load(path, options);
+  }
+
+  /** Forgets the named tokens, or all. */
+  async unloadTextualInversion(tokens?: string | readonly string[]): Promise<void> {
+    await this.#textualInversions.unload(typeof tokens === 'string' ? [tokens] : tokens);
+  }
+
+  get #lora(): LoraAdapters {
+    const { unet, textEncoder } = this.components;
+    return new LoraAdapters({ unet: unet.network, textEncoder: textEncoder.network });
+  }
+
+  get #textualInversions(): TextualInversions {
+    const { textEncoder, tokenizer } = this.components;
+    return TextualInversions.of(textEncoder.network, tokenizer);
+  }
 
   /** Frees the networks that no other pipeline shares. Safe to call twice. */
   dispose(): void {
