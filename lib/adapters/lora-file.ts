@@ -10,7 +10,7 @@ import { readNumbers, type TensorFile } from './tensor-file.js';
 /** The networks that adapters change. */
 export interface AdaptedNetworks {
   unet: Network;
-  textEncoder: Network;
+  textEncoder?: Network | undefined;
   textEncoder2?: Network | undefined;
 }
 

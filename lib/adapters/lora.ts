@@ -147,7 +147,9 @@ export class LoraAdapters {
 
   async fuse({ loraScale = 1, adapterNames }: FuseLoraOptions): Promise<void> {
     checkWeight(loraScale, 'loraScale');
-    if (adapterNames !== undefined) this.#requireLoaded(adapterNames);
+    if (adapterNames !== undefined) {
+      this.#requireLoaded(checkNames(adapterNames, 'adapterNames'));
+    }
     for (const [, , { loaded, active, fused }] of this.#networks) {
       for (const name of adapterNames ?? active.keys()) {
         const layers = loaded.get(name);
@@ -192,6 +194,13 @@ export class LoraAdapters {
       throw expected('the name of a loaded adapter', 'adapterNames', name, `Now ${list}.`);
     }
   }
+}
+
+/** One name or several. @throws InvalidArgumentError */
+export function checkNames(names: string | readonly string[], option: string): readonly string[] {
+  const list: readonly unknown[] = Array.isArray(names) ? names : [names];
+  if (list.every((name) => typeof name === 'string')) return list as readonly string[];
+  throw expected('a name or a list of names', option, names);
 }
 
 /** One weight for each adapter, from what the caller gave. @throws InvalidArgumentError */

@@ -33,7 +33,9 @@ export async function findTensorFile(
   usualName: string,
   weightName?: string,
 ): Promise<string> {
-  if (weightName !== undefined && basename(weightName) !== weightName) {
+  if (typeof path !== 'string') throw expected('the path of a file or folder', 'path', path);
+  const isName = typeof weightName === 'string' && basename(weightName) === weightName;
+  if (weightName !== undefined && !isName) {
     throw expected('the name of a file in the folder', 'weightName', weightName);
   }
   const status = await stat(path).catch((cause: unknown) => {

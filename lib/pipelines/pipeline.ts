@@ -1,6 +1,7 @@
 import {
   type AdapterWeight,
   checkAdapterWeights,
+  checkNames,
   type FuseLoraOptions,
   type LoadLoraOptions,
   LoraAdapters,
@@ -119,7 +120,7 @@ export abstract class DiffusionPipeline {
     names: string | readonly string[],
     weights?: AdapterWeight | readonly AdapterWeight[],
   ): Promise<void> {
-    const list = typeof names === 'string' ? [names] : names;
+    const list = checkNames(names, 'adapterNames');
     await this.#lora.set(list, checkAdapterWeights(list, weights));
   }
 
@@ -134,7 +135,7 @@ export abstract class DiffusionPipeline {
   }
 
   async deleteAdapters(names: string | readonly string[]): Promise<void> {
-    await this.#lora.delete(typeof names === 'string' ? [names] : names);
+    await this.#lora.delete(checkNames(names, 'adapterNames'));
   }
 
   /** Forgets all adapters. Except for fused ones, the weights are the checkpoint's again, bit for bit. */
@@ -181,7 +182,9 @@ export abstract class DiffusionPipeline {
 
   /** Forgets the named tokens, or all. */
   async unloadTextualInversion(tokens?: string | readonly string[]): Promise<void> {
-    await this.#textualInversions.unload(typeof tokens === 'string' ? [tokens] : tokens);
+    await this.#textualInversions.unload(
+      tokens === undefined ? undefined : checkNames(tokens, 'tokens'),
+    );
   }
 
   get #lora(): LoraAdapters {
