@@ -49,6 +49,18 @@ void MappedFile::RequireUnchanged() const {
   }
 }
 
+void MappedFile::Read(uint64_t offset, uint64_t bytes, void* into) const {
+  auto* target = static_cast<char*>(into);
+  while (bytes > 0) {
+    const ssize_t read = pread(descriptor_, target, bytes, static_cast<off_t>(offset));
+    if (read < 0 && errno == EINTR) continue;
+    if (read <= 0) throw CoreError("ERR_CHECKPOINT", path_ + " cannot be read to its end.");
+    target += read;
+    offset += static_cast<uint64_t>(read);
+    bytes -= static_cast<uint64_t>(read);
+  }
+}
+
 at::Tensor TensorInFile(const std::shared_ptr<MappedFile>& file, uint64_t offset, at::ScalarType type,
                         const std::vector<int64_t>& shape) {
   uint64_t bytes = c10::elementSize(type);

@@ -24,6 +24,9 @@ class MappedFile {
   // is something else, and a mapping beyond the file's end must not be touched.
   void RequireUnchanged() const;
 
+  // Copies bytes of the file; leaves no page of it in memory that was not there before.
+  void Read(uint64_t offset, uint64_t bytes, void* into) const;
+
   uint64_t size() const { return size_; }
   char* data() const { return data_; }
 

@@ -1,6 +1,7 @@
 #include "weights.h"
 
 #include <ATen/Parallel.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <set>
@@ -10,8 +11,6 @@
 
 namespace torchbrush {
 namespace {
-
-using Files = std::unordered_map<std::string, std::shared_ptr<MappedFile>>;
 
 std::shared_ptr<MappedFile> Open(Files& files, const std::string& path) {
   auto& file = files[path];
@@ -33,6 +32,13 @@ std::set<ValueRef> EmbeddingTables(const std::vector<Instruction>& instructions)
   return tables;
 }
 
+// The C library keeps what was freed for later; between two weights of one size that is welcome.
+void ReturnFreeMemory() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+}
+
 // One term as two float32 matrices; the scale is in the first one.
 struct Product {
   at::Tensor up;
@@ -49,43 +55,59 @@ void RequireFit(bool fits, const std::string& parameter) {
   if (!fits) throw CoreError("ERR_CHECKPOINT", "An update of " + parameter + " does not fit its shape.");
 }
 
-Product ReadProduct(const LowRankTerm& term, const WeightUpdate& update, const std::vector<int64_t>& shape,
-                    Files& files) {
-  at::Tensor up = ReadFactor(term.up, files);
-  at::Tensor down = ReadFactor(term.down, files);
-  const int64_t rows = shape[0];
-  const int64_t columns = c10::multiply_integers(shape) / std::max<int64_t>(rows, 1);
-  RequireFit(up.dim() >= 2 && up.size(0) == rows && up.numel() == rows * up.size(1), update.parameter);
-  const int64_t rank = up.size(1);
+int64_t SizeOf(const std::vector<int64_t>& shape) { return c10::multiply_integers(shape); }
+
+void CheckTerm(const LowRankTerm& term, const std::string& parameter, const std::vector<int64_t>& shape) {
+  const auto& up = term.up.shape;
+  const auto& down = term.down.shape;
+  RequireFit(shape.size() >= 2 && up.size() >= 2 && down.size() >= 2 && shape[0] > 0, parameter);
+  const int64_t rank = up[1];
+  RequireFit(up[0] == shape[0] && rank > 0 && SizeOf(up) == shape[0] * rank, parameter);
+  int64_t columns = SizeOf(down) / std::max<int64_t>(down[0], 1);
   if (term.middle) {
-    const at::Tensor middle = ReadFactor(*term.middle, files);
-    RequireFit(middle.dim() == 4 && middle.size(0) == rank && down.dim() >= 2 &&
-                   middle.size(1) == down.size(0) && down.numel() == down.size(0) * down.size(1),
-               update.parameter);
-    const at::Tensor spread = middle.permute({0, 2, 3, 1}).matmul(down.flatten(1));
-    down = spread.permute({0, 3, 1, 2}).contiguous();
+    const auto& middle = term.middle->shape;
+    RequireFit(middle.size() == 4 && middle[0] == rank && middle[1] == down[0], parameter);
+    columns *= middle[2] * middle[3];
+  } else {
+    RequireFit(down[0] == rank, parameter);
   }
-  RequireFit(down.dim() >= 2 && down.size(0) == rank && down.numel() == rank * columns, update.parameter);
-  return {up.flatten(1).mul_(term.scale), down.flatten(1)};
+  RequireFit(columns == SizeOf(shape) / shape[0], parameter);
 }
 
-// base + Σ up·down, summed in float32, block by block so that a block stays in the cache.
-at::Tensor AddProducts(const at::Tensor& base, const std::vector<Product>& products, at::ScalarType type) {
-  at::Tensor result = at::empty(base.sizes(), base.options().dtype(type));
+Product ReadProduct(const LowRankTerm& term, Files& files) {
+  const at::Tensor up = ReadFactor(term.up, files).flatten(1).mul_(term.scale);
+  at::Tensor down = ReadFactor(term.down, files).flatten(1);
+  if (term.middle) {
+    const at::Tensor middle = ReadFactor(*term.middle, files);
+    const at::Tensor spread = middle.permute({0, 2, 3, 1}).matmul(down);
+    down = spread.permute({0, 3, 1, 2}).flatten(1);
+  }
+  return {up, down};
+}
+
+// base + Σ up·down, summed in float32, block by block so that a block stays in the cache. The base
+// is read rather than mapped: faulting its pages in would take longer than the sum.
+at::Tensor AddProducts(const MappedFile& file, const StoredValues& base, const std::vector<Product>& products,
+                       at::ScalarType type) {
+  at::Tensor result = at::empty(base.shape, at::TensorOptions().dtype(type));
   PreferLargePages(result);
-  const at::Tensor from = base.flatten(1);
-  const at::Tensor to = result.flatten(1);
+  const at::Tensor flat = result.flatten(1);
+  const int64_t columns = std::max<int64_t>(flat.size(1), 1);
+  const uint64_t row_bytes = columns * c10::elementSize(base.type);
   constexpr int64_t kBlockElements = 1 << 16;
-  const int64_t step = std::max<int64_t>(1, kBlockElements / std::max<int64_t>(from.size(1), 1));
-  at::parallel_for(0, from.size(0), step, [&](int64_t begin, int64_t end) {
+  constexpr int64_t kLeastRows = 32;  // With fewer, most of the time goes into reading `down`.
+  const int64_t step = std::max(kLeastRows, kBlockElements / columns);
+  at::parallel_for(0, flat.size(0), step, [&](int64_t begin, int64_t end) {
     c10::InferenceMode inference;  // Belongs to the thread.
     for (int64_t row = begin; row < end; row += step) {
       const int64_t rows = std::min(step, end - row);
-      const at::Tensor target = to.narrow(0, row, rows);
-      at::Tensor sum = type == at::kFloat ? target : at::empty(target.sizes(), at::kFloat);
-      sum.copy_(from.narrow(0, row, rows));
+      const at::Tensor target = flat.narrow(0, row, rows);
+      const bool direct = type == at::kFloat && base.type == at::kFloat;
+      at::Tensor sum = direct ? target : at::empty(target.sizes(), at::TensorOptions().dtype(base.type));
+      file.Read(base.offset + row * row_bytes, sum.nbytes(), sum.data_ptr());
+      sum = sum.to(at::kFloat);
       for (const auto& product : products) sum.addmm_(product.up.narrow(0, row, rows), product.down);
-      if (type != at::kFloat) target.copy_(sum);
+      if (!direct) target.copy_(sum);
     }
   });
   return result;
@@ -124,36 +146,35 @@ Weights::Weights(const Program& program, const std::vector<Placement>& placement
 
 void Weights::Update(const std::vector<WeightUpdate>& updates, const std::atomic<bool>& stop) {
   Files files;
-  std::vector<Weight*> targets;
-  std::vector<std::vector<Product>> products;
-  for (const auto& update : updates) {
-    Weight& weight = Find(update.parameter);
+  for (const auto& [parameter, terms] : updates) {
+    const Weight& weight = Find(parameter);
     weight.file->RequireUnchanged();
-    targets.push_back(&weight);
-    auto& terms = products.emplace_back();
-    for (const auto& term : update.terms) {
-      RequireFit(weight.stored.shape.size() >= 2, update.parameter);
-      terms.push_back(ReadProduct(term, update, weight.stored.shape, files));
+    for (const auto& term : terms) {
+      CheckTerm(term, parameter, weight.stored.shape);
+      for (const auto& factor : {term.up, term.down}) Open(files, factor.file);
     }
   }
   try {
-    for (size_t i = 0; i < targets.size(); ++i) {
+    for (const auto& update : updates) {
       if (stop) throw CoreError("ERR_DISPOSED", "The process is shutting down.");
-      Weight& weight = *targets[i];
-      if (products[i].empty()) {
-        Restore(weight);
-        continue;
-      }
-      const at::Tensor base = Mapped(weight);
-      Set(weight, at::Tensor(), false);  // Its memory serves the new one.
-      Set(weight, AddProducts(base, products[i], type_).to(device_), false);
-      ForgetPages(base);
-      products[i].clear();
+      Change(Find(update.parameter), update.terms, files);
     }
   } catch (...) {
-    for (Weight* weight : targets) Restore(*weight);
+    for (const auto& update : updates) Restore(Find(update.parameter));
     throw;
   }
+  ReturnFreeMemory();
+}
+
+void Weights::Change(Weight& weight, const std::vector<LowRankTerm>& terms, Files& files) {
+  if (terms.empty()) {
+    Restore(weight);
+    return;
+  }
+  std::vector<Product> products;
+  for (const auto& term : terms) products.push_back(ReadProduct(term, files));
+  Set(weight, at::Tensor(), false);  // Its memory serves the new one.
+  Set(weight, AddProducts(*weight.file, weight.stored, products, type_).to(device_), false);
 }
 
 void Weights::ReplaceRows(const std::string& parameter, int64_t first, const at::Tensor& rows) {

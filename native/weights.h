@@ -47,6 +47,8 @@ struct WeightUpdate {
   std::vector<LowRankTerm> terms;
 };
 
+using Files = std::unordered_map<std::string, std::shared_ptr<MappedFile>>;
+
 class Weights {
  public:
   // Fills the parameters' places in `fixed` and gives instructions packed weights where they can
@@ -73,6 +75,7 @@ class Weights {
   at::Tensor Mapped(const Weight& weight) const;
   void Set(Weight& weight, at::Tensor tensor, bool mapped);
   void Restore(Weight& weight);
+  void Change(Weight& weight, const std::vector<LowRankTerm>& terms, Files& files);
 
   c10::Device device_;
   at::ScalarType type_;

@@ -76,12 +76,15 @@ async function predict(what: string): Promise<Float32Array> {
 async function timed<Result>(what: string, run: () => Promise<Result>): Promise<Result> {
   const delay = monitorEventLoopDelay({ resolution: 1 });
   delay.enable();
+  const before = process.cpuUsage();
   const began = performance.now();
   const result = await run();
   const seconds = (performance.now() - began) / 1000;
+  const { user, system } = process.cpuUsage(before);
   delay.disable();
   const wait = (delay.max / 1e6).toFixed(0);
-  console.log(`${what}: ${seconds.toFixed(2)} s (event loop waited ${wait} ms at most)`);
+  const work = `${(user / 1e6).toFixed(2)} + ${(system / 1e6).toFixed(2)} s of processors' time`;
+  console.log(`${what}: ${seconds.toFixed(2)} s (${work}; event loop waited ${wait} ms at most)`);
   return result;
 }
 
