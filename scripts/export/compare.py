@@ -18,8 +18,9 @@ from tracing import fill, load
 # Largest difference relative to the largest value. The bits are usually equal; this leaves room for
 # another grouping of the same sums, not for another computation.
 _TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
-# Half precision runs at about 1 GFLOP/s on CPUs: only small networks are worth the wait.
-_LARGEST_IN_FLOAT16 = 20_000_000
+# Narrow dtypes are slow on CPUs, float16 at about 1 GFLOP/s: only networks of so many parameters
+# are worth the wait.
+_LARGEST = {torch.float16: 20_000_000, torch.bfloat16: 200_000_000}
 
 
 @dataclass(frozen=True)
@@ -108,11 +109,11 @@ def _judge(
 def _dtypes(model: nn.Module) -> Iterator[tuple[torch.dtype, str | None]]:
     size = sum(parameter.numel() for parameter in model.parameters())
     yield torch.float32, None
-    slow = size > _LARGEST_IN_FLOAT16
-    reason = f"{size} parameters are too many for float16 on a CPU" if slow else None
     # float16 first: going through bfloat16 would leave weights that both can hold.
-    yield torch.float16, reason
-    yield torch.bfloat16, None
+    for dtype, largest in _LARGEST.items():
+        name = str(dtype).removeprefix("torch.")
+        reason = f"{size} parameters are too many for {name} on a CPU" if size > largest else None
+        yield dtype, reason
 
 
 def _buffer(owner: nn.Module, name: str, buffer: Tensor) -> Tensor:
