@@ -11,21 +11,52 @@ export {
 } from './errors.js';
 export { Generator } from './generator.js';
 export { Image, loadImage, makeImageGrid } from './image.js';
+export {
+  type ClipPreprocessor,
+  clipPreprocessor,
+  preprocessForClip,
+  readPreprocessor,
+} from './images/clip-preprocess.js';
+export type { PreprocessedImages } from './images/preprocess.js';
 export { type ConfigureOptions, configure } from './native.js';
 export { Autoencoder } from './networks/autoencoder.js';
+export { AutoencoderTiny } from './networks/autoencoder-tiny.js';
+export { MoVQ } from './networks/movq.js';
+export { Prior, type PriorConditions } from './networks/prior.js';
+export { type LoadSafetyCheckerOptions, SafetyChecker } from './networks/safety-checker.js';
 export { TextEncoder } from './networks/text-encoder.js';
 export { UNet } from './networks/unet.js';
+export { VisionEncoder } from './networks/vision-encoder.js';
 export { defaults } from './options.js';
-export { AutoPipelineForImage2Image, AutoPipelineForText2Image } from './pipelines/auto.js';
+export {
+  AutoPipelineForImage2Image,
+  AutoPipelineForText2Image,
+  type ImageToImagePipeline,
+  type TextToImagePipeline,
+} from './pipelines/auto.js';
 export type {
   ComponentOverrides,
+  ComponentSet,
   LoadProgress,
-  StableDiffusionComponents,
 } from './pipelines/components.js';
 export type { StepCallback, StepChanges, StepEvent } from './pipelines/denoise.js';
+export type { GenerationOptions, Pictures, ScheduleOptions } from './pipelines/generation.js';
 export type { InitImage } from './pipelines/init-image.js';
-export { DiffusionPipeline, type FromPretrainedOptions } from './pipelines/pipeline.js';
-export type { StableDiffusionOptions } from './pipelines/stable-diffusion.js';
+export type { LatentDecoder } from './pipelines/latent-origin.js';
+export {
+  type LatentUpscaleComponents,
+  type LatentUpscaleOptions,
+  StableDiffusionLatentUpscalePipeline,
+} from './pipelines/latent-upscale.js';
+export {
+  DiffusionPipeline,
+  type FromPipeOptions,
+  type FromPretrainedOptions,
+} from './pipelines/pipeline.js';
+export type {
+  StableDiffusionComponents,
+  StableDiffusionOptions,
+} from './pipelines/stable-diffusion.js';
 export {
   type ImageToImageOptions,
   StableDiffusionImg2ImgPipeline,
@@ -34,6 +65,21 @@ export {
   StableDiffusionPipeline,
   type TextToImageOptions,
 } from './pipelines/stable-diffusion-text2img.js';
+export type { StableDiffusionXLComponents } from './pipelines/stable-diffusion-xl.js';
+export {
+  StableDiffusionXLImg2ImgPipeline,
+  type XLImageToImageOptions,
+} from './pipelines/stable-diffusion-xl-img2img.js';
+export type { StableDiffusionXLOptions } from './pipelines/stable-diffusion-xl-options.js';
+export {
+  StableDiffusionXLPipeline,
+  type XLTextToImageOptions,
+} from './pipelines/stable-diffusion-xl-text2img.js';
+export {
+  StableDiffusionUpscalePipeline,
+  type UpscaleComponents,
+  type UpscaleOptions,
+} from './pipelines/upscale.js';
 export * from './schedulers/index.js';
 export { type DeviceInfo, devices, type MemoryStats, memoryStats } from './stats.js';
 export { type DType, Tensor, type TensorData } from './tensor.js';

@@ -88,10 +88,15 @@ export function checkTensor(value: unknown, name: string, rank: number): Tensor 
   return value;
 }
 
-export function checkScheduler(value: unknown): Scheduler {
+export function isScheduler(value: unknown): value is Scheduler {
   const scheduler = value as Partial<Scheduler> | null | undefined;
   const known = schedulerNames.includes(scheduler?.className ?? '');
-  if (known && typeof scheduler?.start === 'function') return scheduler as Scheduler;
+  return known && typeof scheduler?.start === 'function';
+}
+
+/** @throws InvalidArgumentError */
+export function checkScheduler(value: unknown): Scheduler {
+  if (isScheduler(value)) return value;
   const hint = 'Make one with EulerDiscreteScheduler.fromConfig(pipe.scheduler.config).';
   throw expected('a scheduler', 'scheduler', value, hint);
 }

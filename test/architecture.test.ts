@@ -129,6 +129,23 @@ const groups: Record<string, { className: string; paths: string[] }> = {
     ],
   },
   'autoencoder-kl-f4': { className: 'AutoencoderKL', paths: ['x4-upscaler/vae'] },
+  'autoencoder-tiny-f8': { className: 'AutoencoderTiny', paths: ['taesd'] },
+  'movq-kandinsky2': { className: 'VQModel', paths: ['kandinsky22-decoder/movq'] },
+  'prior-kandinsky2': { className: 'PriorTransformer', paths: ['kandinsky22-prior/prior'] },
+  'clip-vit-bigg14-vision': {
+    className: 'CLIPVisionModelWithProjection',
+    paths: ['kandinsky22-prior/image_encoder'],
+  },
+  'safety-checker-vit-l14': {
+    className: 'StableDiffusionSafetyChecker',
+    paths: [
+      'sd14/safety_checker',
+      'sd15/safety_checker',
+      'sd15-inpainting/safety_checker',
+      'nitro-diffusion/safety_checker',
+      'lcm-dreamshaper-v7/safety_checker',
+    ],
+  },
   'clip-vit-l14-text': {
     className: 'CLIPTextModel',
     paths: [
@@ -353,6 +370,13 @@ test('an unknown class is refused with the known ones', () => {
   }
 });
 
+const entriesOf: Record<string, string[]> = {
+  AutoencoderKL: ['encode', 'decode'],
+  AutoencoderTiny: ['encode', 'decode'],
+  PriorTransformer: ['forward', 'denormalize'],
+  VQModel: ['encode', 'decode'],
+};
+
 test('the bundled programs are those of the table, and unchanged', () => {
   const folder = join(repository, 'programs');
   const { version, programs } = readJson(folder, 'manifest.json') as ProgramManifest;
@@ -360,7 +384,7 @@ test('the bundled programs are those of the table, and unchanged', () => {
   for (const { name, className, config } of bundledArchitectures()) {
     const { key } = canonicalArchitecture(className, config);
     const found = programs.filter((program) => program.key === key);
-    const entries = className === 'AutoencoderKL' ? ['encode', 'decode'] : ['forward'];
+    const entries = entriesOf[className] ?? ['forward'];
     assert.deepEqual(
       found.map(({ entry }) => entry),
       entries,

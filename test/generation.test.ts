@@ -4,16 +4,14 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
 import {
-  AutoPipelineForImage2Image,
-  AutoPipelineForText2Image,
   configure,
   DDIMScheduler,
   EulerDiscreteScheduler,
   Generator,
   type ImageToImageOptions,
   memoryStats,
-  type StableDiffusionImg2ImgPipeline,
-  type StableDiffusionPipeline,
+  StableDiffusionImg2ImgPipeline,
+  StableDiffusionPipeline,
   type StepEvent,
   Tensor,
 } from '../lib/index.js';
@@ -27,8 +25,8 @@ configure({ threads: 1 });
 let imageToImage: StableDiffusionImg2ImgPipeline;
 let textToImage: StableDiffusionPipeline;
 before(async () => {
-  imageToImage = await AutoPipelineForImage2Image.fromPretrained(demoModel);
-  textToImage = await AutoPipelineForText2Image.fromPipe(imageToImage);
+  imageToImage = await StableDiffusionImg2ImgPipeline.fromPretrained(demoModel);
+  textToImage = await StableDiffusionPipeline.fromPipe(imageToImage);
 });
 after(() => {
   imageToImage.dispose();

@@ -10,8 +10,8 @@ import {
   AutoPipelineForImage2Image,
   configure,
   Image,
+  type ImageToImagePipeline,
   type InitImage,
-  type StableDiffusionImg2ImgPipeline,
   Tensor,
 } from '../lib/index.js';
 import { demoModel, temporaryFolder, testImage } from './helpers.js';
@@ -19,7 +19,7 @@ import { demoModel, temporaryFolder, testImage } from './helpers.js';
 // Networks as small as this one gain nothing from threads and lose much on a busy machine.
 configure({ threads: 1 });
 
-let pipe: StableDiffusionImg2ImgPipeline;
+let pipe: ImageToImagePipeline;
 before(async () => {
   pipe = await AutoPipelineForImage2Image.fromPretrained(demoModel);
 });

@@ -7,8 +7,8 @@ import {
   AutoPipelineForText2Image,
   configure,
   EulerDiscreteScheduler,
+  type ImageToImagePipeline,
   memoryStats,
-  type StableDiffusionImg2ImgPipeline,
 } from '../lib/index.js';
 import { demoModel } from './helpers.js';
 import { assertRefused } from './refusal.js';
@@ -18,7 +18,7 @@ configure({ threads: 1 });
 
 type Options = Record<string, unknown>;
 
-let imageToImage: StableDiffusionImg2ImgPipeline;
+let imageToImage: ImageToImagePipeline;
 before(async () => {
   imageToImage = await AutoPipelineForImage2Image.fromPretrained(demoModel);
 });

@@ -3,14 +3,12 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
 import {
-  AutoPipelineForImage2Image,
-  AutoPipelineForText2Image,
   configure,
   type Image,
   type ImageToImageOptions,
   memoryStats,
-  type StableDiffusionImg2ImgPipeline,
-  type StableDiffusionPipeline,
+  StableDiffusionImg2ImgPipeline,
+  StableDiffusionPipeline,
   type StepEvent,
   Tensor,
 } from '../lib/index.js';
@@ -23,8 +21,8 @@ configure({ threads: 1 });
 let imageToImage: StableDiffusionImg2ImgPipeline;
 let textToImage: StableDiffusionPipeline;
 before(async () => {
-  imageToImage = await AutoPipelineForImage2Image.fromPretrained(demoModel);
-  textToImage = await AutoPipelineForText2Image.fromPipe(imageToImage);
+  imageToImage = await StableDiffusionImg2ImgPipeline.fromPretrained(demoModel);
+  textToImage = await StableDiffusionPipeline.fromPipe(imageToImage);
 });
 after(() => {
   imageToImage.dispose();
@@ -173,7 +171,7 @@ test('an abort in mid-run rejects with its reason before another step is drawn',
 
 test('a pipeline disposed in mid-run rejects and leaves nothing behind', async () => {
   const stats = memoryStats();
-  const pipe = await AutoPipelineForText2Image.fromPretrained(demoModel);
+  const pipe = await StableDiffusionPipeline.fromPretrained(demoModel);
   const onStep = ({ step }: StepEvent) => {
     if (step === 1) pipe.dispose();
   };

@@ -11,6 +11,8 @@ export interface CheckpointFolder {
   className: string;
   /** Component name (as on disk) → its class; parts that the checkpoint leaves out are missing here. */
   components: Map<string, { library: string; className: string; folder: string }>;
+  /** What model_index.json says beside the parts; camelCase names. */
+  values: Readonly<Record<string, unknown>>;
 }
 
 /** @throws CheckpointError when there is no such folder, or its model_index.json cannot be used */
@@ -30,8 +32,13 @@ export async function openCheckpointFolder(path: string): Promise<CheckpointFold
     );
   }
   const components: CheckpointFolder['components'] = new Map();
+  const values: Record<string, unknown> = {};
   for (const [name, entry] of Object.entries(modelIndex)) {
-    if (name.startsWith('_') || !Array.isArray(entry)) continue;
+    if (name.startsWith('_')) continue;
+    if (!Array.isArray(entry)) {
+      values[camelCase(name)] = entry;
+      continue;
+    }
     const [library, component] = entry as unknown[];
     if (typeof library !== 'string' || typeof component !== 'string') continue;
     // The name becomes a folder's name; it must not lead anywhere else.
@@ -42,7 +49,7 @@ export async function openCheckpointFolder(path: string): Promise<CheckpointFold
     }
     components.set(name, { library, className: component, folder: join(folder, name) });
   }
-  return { folder, className, components };
+  return { folder, className, components, values };
 }
 
 /** A component that the pipeline cannot do without. @throws CheckpointError when it is missing */
@@ -68,6 +75,10 @@ export function requireComponent(
     );
   }
   return component;
+}
+
+function camelCase(name: string): string {
+  return name.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
 }
 
 function isFolder(path: string): boolean {

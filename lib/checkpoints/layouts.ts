@@ -27,6 +27,12 @@ const autoencoderLayout: Layout = {
   harmless: [],
 };
 
+// Kandinsky goes past the codebook, which nothing then reads.
+const quantizingLayout: Layout = {
+  ...autoencoderLayout,
+  harmless: [/^quantize\.embedding\.weight$/],
+};
+
 // transformers 5 dropped the wrapping module; position_ids were saved until 4.31.
 const clipLayout: Layout = {
   fileStem: 'model',
@@ -34,10 +40,22 @@ const clipLayout: Layout = {
   harmless: [/^embeddings\.position_ids$/, /^logit_scale$/, /^text_projection\.weight$/],
 };
 
+// Some savers left the wrapping module out; the safety checker was saved with it twice.
+const clipVisionLayout: Layout = {
+  fileStem: 'model',
+  renames: [
+    [/^(?:vision_model\.)*(embeddings|pre_layrnorm|encoder|post_layernorm)\./, 'vision_model.$1.'],
+  ],
+  harmless: [/^vision_model\.embeddings\.position_ids$/],
+};
+
 const layouts: Record<string, Layout> = {
   AutoencoderKL: autoencoderLayout,
   CLIPTextModel: clipLayout,
   CLIPTextModelWithProjection: { ...clipLayout, harmless: clipLayout.harmless.slice(0, 2) },
+  CLIPVisionModelWithProjection: clipVisionLayout,
+  StableDiffusionSafetyChecker: clipVisionLayout,
+  VQModel: quantizingLayout,
 };
 
 export function layoutOf(className: string): Layout {

@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 import { CheckpointError } from '../errors.js';
-import { autoencoderKL } from './architecture-autoencoder.js';
+import { autoencoderKL, autoencoderTiny } from './architecture-autoencoder.js';
 import { clipTextModel, clipTextModelWithProjection } from './architecture-clip.js';
 import { controlNetModel } from './architecture-controlnet.js';
+import { priorTransformer } from './architecture-prior.js';
 import {
   type ArchitectureRule,
   type Config,
@@ -11,6 +12,11 @@ import {
   dropDefaults,
 } from './architecture-rule.js';
 import { unet2DConditionModel } from './architecture-unet.js';
+import {
+  clipVisionModelWithProjection,
+  stableDiffusionSafetyChecker,
+} from './architecture-vision.js';
+import { vqModel } from './architecture-vq.js';
 
 /** A network architecture in the one form that all configs of it share. */
 export interface Architecture {
@@ -28,6 +34,11 @@ const rules: Readonly<Record<string, ArchitectureRule>> = {
   AutoencoderKL: autoencoderKL,
   CLIPTextModel: clipTextModel,
   CLIPTextModelWithProjection: clipTextModelWithProjection,
+  AutoencoderTiny: autoencoderTiny,
+  CLIPVisionModelWithProjection: clipVisionModelWithProjection,
+  PriorTransformer: priorTransformer,
+  StableDiffusionSafetyChecker: stableDiffusionSafetyChecker,
+  VQModel: vqModel,
 };
 
 /** The classes whose configs {@link canonicalArchitecture} knows. */

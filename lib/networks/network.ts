@@ -147,6 +147,10 @@ export class Network {
     return new TorchbrushError(`The ${this.className} ${problem}.`, { code: 'ERR_PROGRAM' });
   }
 
+  get disposed(): boolean {
+    return this.#holders === 0;
+  }
+
   retain(): void {
     if (this.#holders === 0) throw new DisposedError(`The ${this.className} has been disposed.`);
     this.#holders += 1;

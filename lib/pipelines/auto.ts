@@ -1,42 +1,102 @@
 // The pipeline class that a checkpoint's model_index.json asks for.
 import { openCheckpointFolder } from '../checkpoints/folder.js';
-import { CheckpointError, expected } from '../errors.js';
-import type { ComponentOverrides } from './components.js';
-import type { DiffusionPipeline, FromPretrainedOptions } from './pipeline.js';
-import { StableDiffusionImg2ImgPipeline } from './stable-diffusion-img2img.js';
-import { StableDiffusionPipeline } from './stable-diffusion-text2img.js';
+import { CheckpointError, expected, InvalidArgumentError } from '../errors.js';
+import type { Image } from '../image.js';
+import type { Tensor } from '../tensor.js';
+import type { ComponentSet } from './components.js';
+import type { Pictures } from './generation.js';
+import {
+  DiffusionPipeline,
+  type FromPipeOptions,
+  type FromPretrainedOptions,
+  type PipelineClass,
+} from './pipeline.js';
+import type { StableDiffusionComponents } from './stable-diffusion.js';
+import {
+  type ImageToImageOptions,
+  StableDiffusionImg2ImgPipeline,
+} from './stable-diffusion-img2img.js';
+import { StableDiffusionPipeline, type TextToImageOptions } from './stable-diffusion-text2img.js';
+import type { StableDiffusionXLComponents } from './stable-diffusion-xl.js';
+import {
+  StableDiffusionXLImg2ImgPipeline,
+  type XLImageToImageOptions,
+} from './stable-diffusion-xl-img2img.js';
+import {
+  StableDiffusionXLPipeline,
+  type XLTextToImageOptions,
+} from './stable-diffusion-xl-text2img.js';
 
-/** Each family's class per task; a checkpoint of either class loads as both. */
-const families = {
-  'stable-diffusion': {
-    textToImage: StableDiffusionPipeline,
-    imageToImage: StableDiffusionImg2ImgPipeline,
-  },
-} as const;
+/** Options of every text-to-image class; the class at hand refuses those that are not its own. */
+export type AnyTextToImageOptions = TextToImageOptions & XLTextToImageOptions;
 
-const familyOf: Record<string, keyof typeof families> = {
-  StableDiffusionPipeline: 'stable-diffusion',
-  StableDiffusionImg2ImgPipeline: 'stable-diffusion',
+/** Options of every image-to-image class; the class at hand refuses those that are not its own. */
+export type AnyImageToImageOptions = ImageToImageOptions & XLImageToImageOptions;
+
+/** The parts of every family; which ones there are depends on the checkpoint. */
+export type AnyComponents = ComponentSet &
+  Partial<StableDiffusionComponents & StableDiffusionXLComponents>;
+
+/** A pipeline of whichever class the checkpoint is made for. */
+export interface AnyPipeline<Options> extends DiffusionPipeline<AnyComponents> {
+  generate(options: Options & { outputType: 'tensor' | 'latent' }): Promise<Pictures<Tensor>>;
+  generate(options: Options & { outputType?: 'image' }): Promise<Pictures<Image[]>>;
+}
+
+export type TextToImagePipeline = AnyPipeline<AnyTextToImageOptions>;
+export type ImageToImagePipeline = AnyPipeline<AnyImageToImageOptions>;
+
+type AnyClass<Pipeline> = PipelineClass<AnyComponents, Pipeline> & {
+  fromPretrained(path: string, options: FromPretrainedOptions<AnyComponents>): Promise<Pipeline>;
+  fromPipe(pipe: DiffusionPipeline, overrides: FromPipeOptions<AnyComponents>): Promise<Pipeline>;
 };
 
-type Family = (typeof families)[keyof typeof families];
+interface Family {
+  textToImage: AnyClass<TextToImagePipeline>;
+  imageToImage: AnyClass<ImageToImagePipeline>;
+  /** `_class_name` of its checkpoints. */
+  names: readonly string[];
+}
+
+const families: readonly Family[] = [
+  family(StableDiffusionPipeline, StableDiffusionImg2ImgPipeline, [
+    'StableDiffusionPipeline',
+    'StableDiffusionImg2ImgPipeline',
+  ]),
+  family(StableDiffusionXLPipeline, StableDiffusionXLImg2ImgPipeline, [
+    'StableDiffusionXLPipeline',
+    'StableDiffusionXLImg2ImgPipeline',
+  ]),
+];
+
+/** The classes differ in their components, which only they themselves look at. */
+function family(textToImage: unknown, imageToImage: unknown, names: readonly string[]): Family {
+  return {
+    textToImage: textToImage as Family['textToImage'],
+    imageToImage: imageToImage as Family['imageToImage'],
+    names,
+  };
+}
 
 function familyOfClass(className: string, path: string): Family {
-  const family = Object.hasOwn(familyOf, className) ? familyOf[className] : undefined;
-  if (family !== undefined) return families[family];
-  const known = Object.keys(familyOf).join(', ');
+  const found = families.find(({ names }) => names.includes(className));
+  if (found !== undefined) return found;
+  const known = families.flatMap(({ names }) => names).join(', ');
   throw new CheckpointError(
     `${path} is a ${className}, for which there is no pipeline. Known are: ${known}.`,
   );
 }
 
 function familyOfPipe(pipe: unknown): Family {
+  if (!(pipe instanceof DiffusionPipeline)) throw expected('a pipeline', 'pipe', pipe);
   // By class, not by its name: bundlers rename classes, and callers derive their own.
-  const family = Object.values(families).find((tasks) =>
-    Object.values(tasks).some((Class) => pipe instanceof Class),
+  const found = families.find(
+    ({ textToImage, imageToImage }) => pipe instanceof textToImage || pipe instanceof imageToImage,
   );
-  if (family === undefined) throw expected('a pipeline', 'pipe', pipe);
-  return family;
+  if (found !== undefined) return found;
+  throw new InvalidArgumentError(
+    `There is no automatic pipeline for a ${pipe.constructor.name}. Use a class by its name.`,
+  );
 }
 
 /** Text-to-image with whatever pipeline the checkpoint is made for. */
@@ -46,16 +106,16 @@ export class AutoPipelineForText2Image {
   /** @throws CheckpointError for a checkpoint of an unknown class */
   static async fromPretrained(
     path: string,
-    options: FromPretrainedOptions = {},
-  ): Promise<StableDiffusionPipeline> {
+    options: FromPretrainedOptions<AnyComponents> = {},
+  ): Promise<TextToImagePipeline> {
     const { className } = await openCheckpointFolder(path);
     return familyOfClass(className, path).textToImage.fromPretrained(path, options);
   }
 
   static async fromPipe(
     pipe: DiffusionPipeline,
-    overrides: ComponentOverrides = {},
-  ): Promise<StableDiffusionPipeline> {
+    overrides: FromPipeOptions<AnyComponents> = {},
+  ): Promise<TextToImagePipeline> {
     return familyOfPipe(pipe).textToImage.fromPipe(pipe, overrides);
   }
 }
@@ -67,16 +127,16 @@ export class AutoPipelineForImage2Image {
   /** @throws CheckpointError for a checkpoint of an unknown class */
   static async fromPretrained(
     path: string,
-    options: FromPretrainedOptions = {},
-  ): Promise<StableDiffusionImg2ImgPipeline> {
+    options: FromPretrainedOptions<AnyComponents> = {},
+  ): Promise<ImageToImagePipeline> {
     const { className } = await openCheckpointFolder(path);
     return familyOfClass(className, path).imageToImage.fromPretrained(path, options);
   }
 
   static async fromPipe(
     pipe: DiffusionPipeline,
-    overrides: ComponentOverrides = {},
-  ): Promise<StableDiffusionImg2ImgPipeline> {
+    overrides: FromPipeOptions<AnyComponents> = {},
+  ): Promise<ImageToImagePipeline> {
     return familyOfPipe(pipe).imageToImage.fromPipe(pipe, overrides);
   }
 }

@@ -1,30 +1,68 @@
-// Loads what a Stable Diffusion checkpoint consists of, or takes it from the caller.
-import { join } from 'node:path';
-
-import { type CheckpointFolder, requireComponent } from '../checkpoints/folder.js';
-import { readJsonObject } from '../checkpoints/json.js';
-import { CheckpointError } from '../errors.js';
-import { Autoencoder } from '../networks/autoencoder.js';
+// What pipelines consist of, and how the parts are loaded from a checkpoint or taken from the caller.
+// Each family of pipelines lists its parts as slots; everything else here knows no family.
+import type { CheckpointFolder } from '../checkpoints/folder.js';
+import { CheckpointError, expected } from '../errors.js';
 import { Network } from '../networks/network.js';
-import { TextEncoder } from '../networks/text-encoder.js';
-import { UNet } from '../networks/unet.js';
 import type { Placement } from '../options.js';
-import { type Scheduler, schedulerFromConfig } from '../schedulers/index.js';
-import { ClipTokenizer } from '../tokenizer/index.js';
-import { misfit } from './fit.js';
+import type { Scheduler } from '../schedulers/index.js';
 
-/** What a Stable Diffusion pipeline works with. Pipelines share components and count holders. */
-export interface StableDiffusionComponents {
-  vae: Autoencoder;
-  textEncoder: TextEncoder;
-  tokenizer: ClipTokenizer;
-  unet: UNet;
+/** The parts of a pipeline by name. Pipelines share them and count holders. */
+export interface ComponentSet {
   scheduler: Scheduler;
 }
 
-export type ComponentOverrides = {
-  [Name in keyof StableDiffusionComponents]?: StableDiffusionComponents[Name];
+/** Where a part is read from, and how. */
+export interface ComponentSource extends Placement {
+  checkpoint: CheckpointFolder;
+  /** The part's name on disk, `'text_encoder'`. */
+  name: string;
+  variant: string | undefined;
+}
+
+/** A kind of part: how it is recognised and read. */
+export interface ComponentKind<Component> {
+  /** `'an Autoencoder'`, for messages. */
+  what: string;
+  /** How to come by one, for messages. */
+  hint?: string;
+  is(value: unknown): value is Component;
+  /** @throws CheckpointError, ProgramNotFoundError */
+  load(source: ComponentSource): Promise<Component>;
+}
+
+/** A place for a part in a family of pipelines. */
+export interface ComponentSlot<Component> {
+  /** Name in `model_index.json` and of the folder. */
+  name: string;
+  kind: ComponentKind<Component>;
+  /** The pipeline can do without: then it may be absent from the checkpoint, or given as `null`. */
+  optional?: boolean;
+}
+
+export type ComponentSlots<Components> = {
+  readonly [Name in keyof Components]-?: ComponentSlot<NonNullable<Components[Name]>>;
 };
+
+/** Parts to use instead of the checkpoint's; `null` leaves out one that the pipeline can do without. */
+export type ComponentOverrides<Components> = {
+  [Name in keyof Components]?:
+    | Components[Name]
+    | (undefined extends Components[Name] ? null : never);
+};
+
+/** Values beside the parts that checkpoints are published with, such as `requiresAestheticsScore`. */
+export type PipelineConfig = Readonly<Record<string, boolean | number>>;
+
+/** What all pipelines of a family have in common. */
+export interface PipelineFamily<Components extends ComponentSet> {
+  readonly slots: ComponentSlots<Components>;
+  /** Values beside the parts in `model_index.json` that the pipelines use, with their defaults. */
+  readonly config: PipelineConfig;
+  /** Why parts cannot work together, in words; undefined where they can. */
+  misfit(components: Readonly<Components>, config: PipelineConfig): string | undefined;
+  /** What the constructor of diffusers' class changes in a checkpoint's scheduler. */
+  mendScheduler?(scheduler: Scheduler): Scheduler;
+}
 
 /** Told about each component as it is loaded; several are on their way at once. */
 export interface LoadProgress {
@@ -36,122 +74,99 @@ export interface LoadProgress {
   count: number;
 }
 
-export interface LoadOptions extends Placement {
+export interface LoadOptions<Components> extends Placement {
   variant: string | undefined;
-  overrides: ComponentOverrides;
+  config: PipelineConfig;
+  overrides: ComponentOverrides<Components>;
   onProgress: ((progress: LoadProgress) => void) | undefined;
   signal: AbortSignal | undefined;
 }
 
-const schedulerFile = 'scheduler_config.json';
+type AnySlot = ComponentSlot<unknown>;
 
-/** A table has a number for each; published models have 1000. */
-const mostTrainTimesteps = 1_000_000;
+export function slotsOf<Components>(slots: ComponentSlots<Components>): [string, AnySlot][] {
+  return Object.entries(slots);
+}
+
+/** The networks of a set of parts, each once. A part may be a list. */
+export function networksOf(components: object): Network[] {
+  const networks = new Set<Network>();
+  for (const part of Object.values(components).flat()) {
+    const network = (part as { network?: unknown } | null | undefined)?.network;
+    if (network instanceof Network) networks.add(network);
+  }
+  return [...networks];
+}
+
+/** One more holder for each. @throws DisposedError; nothing stays retained then */
+export function retainAll(networks: readonly Network[]): void {
+  const retained: Network[] = [];
+  try {
+    for (const network of networks) {
+      network.retain();
+      retained.push(network);
+    }
+  } catch (error) {
+    for (const network of retained) network.dispose();
+    throw error;
+  }
+}
+
+/** The parts that were really given. @throws InvalidArgumentError for one of another kind */
+export function checkOverrides<Components extends ComponentSet>(
+  { slots }: PipelineFamily<Components>,
+  overrides: ComponentOverrides<Components>,
+): ComponentOverrides<Components> {
+  const given = Object.entries(overrides).filter(([, value]) => value !== undefined);
+  for (const [name, value] of given) {
+    const { kind, optional = false } = slots[name as keyof Components];
+    if (kind.is(value) || (value === null && optional)) continue;
+    throw expected(kind.what, name, value, kind.hint ?? "Take another pipeline's components.");
+  }
+  return Object.fromEntries(given) as ComponentOverrides<Components>;
+}
 
 /** @throws CheckpointError, ProgramNotFoundError, or the signal's reason; nothing stays loaded then */
-export async function loadComponents(
+export async function loadComponents<Components extends ComponentSet>(
+  family: PipelineFamily<Components>,
   checkpoint: CheckpointFolder,
-  options: LoadOptions,
-): Promise<StableDiffusionComponents> {
-  const { overrides, signal, onProgress } = options;
-  const loaded: Network[] = [];
-  const network = async (name: string, className: string): Promise<Network> => {
-    const { folder } = requireComponent(checkpoint, name, [className]);
-    const fresh = await Network.load(folder, className, options);
-    loaded.push(fresh);
-    return fresh;
-  };
-  const given = <Component extends { network: Network }>(component: Component): Component => {
-    component.network.retain();
-    loaded.push(component.network);
-    return component;
-  };
+  options: LoadOptions<Components>,
+): Promise<Components> {
+  const { signal, onProgress, variant, dtype, device } = options;
+  const overrides = options.overrides as Record<string, unknown>;
+  const isThere = ([key, slot]: [string, AnySlot]) =>
+    overrides[key] !== null &&
+    (overrides[key] !== undefined || !slot.optional || checkpoint.components.has(slot.name));
+  const wanted = slotsOf(family.slots).filter(isThere);
+  const held: Network[] = [];
+  const count = wanted.length;
   let done = 0;
-  const step = async <Result>(component: string, load: () => Promise<Result>): Promise<Result> => {
+  const load = async ([key, slot]: [string, AnySlot]) => {
     signal?.throwIfAborted();
-    onProgress?.({ status: 'loading', component, done, count: 5 });
-    const result = await load();
+    onProgress?.({ status: 'loading', component: slot.name, done, count });
+    const given = overrides[key];
+    if (given !== undefined) retainAll(networksOf({ given }));
+    const part =
+      given ?? (await slot.kind.load({ checkpoint, name: slot.name, variant, dtype, device }));
+    held.push(...networksOf({ part }));
     done += 1;
-    onProgress?.({ status: 'loaded', component, done, count: 5 });
-    return result;
+    onProgress?.({ status: 'loaded', component: slot.name, done, count });
+    return [key, part] as const;
   };
   try {
-    const scheduler = await step(
-      'scheduler',
-      async () => overrides.scheduler ?? readScheduler(checkpoint),
-    );
-    // At the same time: vocabularies are read on this thread, networks made on the device's.
-    const parts = [
-      step('text_encoder', async () =>
-        overrides.textEncoder === undefined
-          ? new TextEncoder(await network('text_encoder', 'CLIPTextModel'))
-          : given(overrides.textEncoder),
-      ),
-      step('vae', async () =>
-        overrides.vae === undefined
-          ? new Autoencoder(await network('vae', 'AutoencoderKL'))
-          : given(overrides.vae),
-      ),
-      step('unet', async () =>
-        overrides.unet === undefined
-          ? new UNet(await network('unet', 'UNet2DConditionModel'))
-          : given(overrides.unet),
-      ),
-      step('tokenizer', async () => overrides.tokenizer ?? readTokenizer(checkpoint)),
-    ] as const;
-    // Nothing may still be on its way when what is loaded is disposed.
+    // All at the same time: files are read on this thread, networks made on the device's. Nothing
+    // may still be on its way when what is loaded is disposed.
+    const parts = wanted.map(load);
     await Promise.allSettled(parts);
-    const [textEncoder, vae, unet, tokenizer] = await Promise.all(parts);
+    const components = Object.fromEntries(await Promise.all(parts)) as unknown as Components;
     signal?.throwIfAborted();
-    const components = { vae, textEncoder, tokenizer, unet, scheduler };
-    const reason = misfit(components);
+    const reason = family.misfit(components, options.config);
     if (reason === undefined) return components;
     throw new CheckpointError(
       `The components of ${checkpoint.folder} do not fit together: ${reason}.`,
     );
   } catch (error) {
-    for (const part of loaded) part.dispose();
+    for (const network of held) network.dispose();
     throw error;
   }
-}
-
-async function readScheduler(checkpoint: CheckpointFolder): Promise<Scheduler> {
-  const component = checkpoint.components.get('scheduler');
-  const folder = component?.folder ?? join(checkpoint.folder, 'scheduler');
-  const path = join(folder, schedulerFile);
-  const config = await readJsonObject(path);
-  // model_index.json names the class to use; the file may have been written by another one.
-  const className = component?.className ?? config._class_name;
-  const { num_train_timesteps: steps } = config;
-  if (typeof steps === 'number' && steps > mostTrainTimesteps) {
-    throw new CheckpointError(
-      `Cannot use ${path}: num_train_timesteps is ${steps}, above ${mostTrainTimesteps}.`,
-    );
-  }
-  try {
-    return schedulerFromConfig({ ...config, _class_name: className });
-  } catch (cause) {
-    // To the scheduler a field is an argument; here it stands in a file.
-    throw new CheckpointError(`Cannot use ${path}: ${(cause as Error).message}`, { cause });
-  }
-}
-
-async function readTokenizer(checkpoint: CheckpointFolder): Promise<ClipTokenizer> {
-  const classes = ['CLIPTokenizer', 'CLIPTokenizerFast'];
-  return ClipTokenizer.fromFolder(requireComponent(checkpoint, 'tokenizer', classes).folder);
-}
-
-/**
- * What StableDiffusionPipeline's constructor mends in old scheduler configs: steps_offset is 1 and
- * clip_sample is false, whatever the file says. Schedulers set later are taken as they are.
- */
-export function mendScheduler(scheduler: Scheduler): Scheduler {
-  const { config } = scheduler;
-  const fixes: Record<string, unknown> = {};
-  if ('stepsOffset' in config && config.stepsOffset !== 1) fixes.stepsOffset = 1;
-  if ('clipSample' in config && config.clipSample === true) fixes.clipSample = false;
-  if (Object.keys(fixes).length === 0) return scheduler;
-  // A field that the file left out still counts as unset, so that another class made from this
-  // configuration takes its own default, as in diffusers.
-  return schedulerFromConfig(config, { ...fixes, _useDefaultValues: config._useDefaultValues });
 }

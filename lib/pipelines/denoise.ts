@@ -39,10 +39,12 @@ export type StepCallback = (
 
 export interface DenoiseOptions {
   run: SchedulerRun;
+  /** Those of the run's timesteps that are visited, from the first on. */
+  timesteps: readonly number[];
   /** The noisy latents, [B,C,h,w]. */
   latents: Tensor;
   /** One network pass over `sample`, [B,…] or, when `guided`, [2B,…] with the negative half first. */
-  predict(sample: Tensor, timestep: number, guided: boolean): Promise<Tensor>;
+  predict(sample: Tensor, timestep: number, guided: boolean, step: number): Promise<Tensor>;
   /** Whether the embeddings have a negative half at all. */
   guided: boolean;
   guidanceScale: number;
@@ -57,15 +59,16 @@ export interface DenoiseOptions {
 
 /** The denoised latents. @throws the signal's reason, within one step */
 export async function denoise(options: DenoiseOptions): Promise<Tensor> {
-  const { run, signal, onStep } = options;
-  const steps = run.timesteps.length;
+  const { run, timesteps, signal, onStep } = options;
+  const steps = timesteps.length;
   let { guidanceScale } = options;
   let latents = options.latents.alias();
   try {
-    for (const [step, timestep] of run.timesteps.entries()) {
+    for (const [step, timestep] of timesteps.entries()) {
       signal?.throwIfAborted();
       const guided = options.guided && guidanceScale > 1;
-      using prediction = await predictNoise(options, latents, timestep, guided, guidanceScale);
+      const scale = guided ? guidanceScale : undefined;
+      using prediction = await predictNoise(options, latents, timestep, step, scale);
       signal?.throwIfAborted();
       const previous = run.step(prediction, timestep, latents, {
         eta: options.eta,
@@ -99,13 +102,13 @@ async function predictNoise(
   options: DenoiseOptions,
   latents: Tensor,
   timestep: number,
-  guided: boolean,
-  guidanceScale: number,
+  step: number,
+  guidanceScale: number | undefined,
 ): Promise<Tensor> {
   using scaled = options.run.scaleModelInput(latents, timestep);
-  if (!guided) return await options.predict(scaled, timestep, false);
+  if (guidanceScale === undefined) return await options.predict(scaled, timestep, false, step);
   using pair = concat([scaled, scaled]);
-  using both = await options.predict(pair, timestep, true);
+  using both = await options.predict(pair, timestep, true, step);
   const batch = latents.shape[0] as number;
   using unconditional = narrow(both, 0, 0, batch);
   using conditional = narrow(both, 0, batch, batch);

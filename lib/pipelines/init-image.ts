@@ -2,11 +2,12 @@
 import type { Sharp } from 'sharp';
 
 import { expected, InvalidArgumentError } from '../errors.js';
-import type { Generator } from '../generator.js';
 import { Image, loadImage } from '../image.js';
 import { isSharp } from '../images/decode.js';
 import { preprocessImages } from '../images/preprocess.js';
+import type { ResizeFilter } from '../images/resample.js';
 import { type Autoencoder, noiseLike } from '../networks/autoencoder.js';
+import type { UNet } from '../networks/unet.js';
 import {
   addScalar,
   anyBelow,
@@ -20,7 +21,7 @@ import {
 } from '../ops.js';
 import type { SchedulerRun } from '../schedulers/scheduler.js';
 import { Tensor } from '../tensor.js';
-import type { StableDiffusionComponents } from './components.js';
+import type { GenerationRequest } from './generation.js';
 
 export type InitImage = string | URL | Uint8Array | ArrayBuffer | Image | Sharp | Tensor;
 
@@ -36,23 +37,25 @@ export class PreparedImage {
   }
 }
 
-/** @throws InvalidArgumentError, ImageError */
+/** How pictures become pixels; as for image-to-image unless said otherwise. */
+export interface ReadImageOptions {
+  /** What both sides are rounded down to a multiple of; the autoencoder's factor. */
+  multipleOf?: number;
+  filter?: ResizeFilter;
+}
+
+/**
+ * Pictures or tensors for a batch of pictures to draw, which they must divide.
+ *
+ * @throws InvalidArgumentError, ImageError
+ */
 export async function readInitImage(
   image: InitImage | readonly InitImage[],
   vae: Autoencoder,
   batch: number,
   signal: AbortSignal | undefined,
 ): Promise<PreparedImage> {
-  const items = (Array.isArray(image) ? image : [image]) as InitImage[];
-  if (items.length === 0) throw expected('at least one image', 'image', image);
-  const tensors = items.filter((item) => item instanceof Tensor);
-  if (tensors.length > 0 && tensors.length < items.length) {
-    throw new InvalidArgumentError(
-      'Expected image to be all tensors or no tensors, not a mixture.',
-    );
-  }
-  const prepared =
-    tensors.length > 0 ? fromTensors(tensors, vae) : await fromPictures(items, vae, signal);
+  const prepared = await readImages(image, vae, signal);
   const count = prepared.tensor.shape[0] as number;
   if (batch % count === 0) return prepared;
   prepared.tensor.dispose();
@@ -64,9 +67,29 @@ export async function readInitImage(
   );
 }
 
+/** @throws InvalidArgumentError, ImageError */
+export async function readImages(
+  image: InitImage | readonly InitImage[],
+  vae: Autoencoder,
+  signal: AbortSignal | undefined,
+  options: ReadImageOptions = {},
+): Promise<PreparedImage> {
+  const items = (Array.isArray(image) ? image : [image]) as InitImage[];
+  if (items.length === 0) throw expected('at least one image', 'image', image);
+  const tensors = items.filter((item) => item instanceof Tensor);
+  if (tensors.length > 0 && tensors.length < items.length) {
+    throw new InvalidArgumentError(
+      'Expected image to be all tensors or no tensors, not a mixture.',
+    );
+  }
+  const { multipleOf = vae.scaleFactor, filter = 'lanczos' } = options;
+  if (tensors.length > 0) return fromTensors(tensors, vae.latentChannels, multipleOf);
+  return await fromPictures(items, { multipleOf, filter }, signal);
+}
+
 async function fromPictures(
   items: InitImage[],
-  vae: Autoencoder,
+  sizing: Required<ReadImageOptions>,
   signal: AbortSignal | undefined,
 ): Promise<PreparedImage> {
   for (const item of items) checkPicture(item);
@@ -74,10 +97,7 @@ async function fromPictures(
   for (const item of items) {
     images.push(await loadImage(item as Exclude<InitImage, Tensor>, { signal }));
   }
-  const { data, shape } = preprocessImages(images, {
-    multipleOf: vae.scaleFactor,
-    filter: 'lanczos',
-  });
+  const { data, shape } = preprocessImages(images, sizing);
   return new PreparedImage('pixels', Tensor.fromArray(data, shape));
 }
 
@@ -97,7 +117,7 @@ function checkPicture(item: unknown): void {
   throw expected(what, 'image', item);
 }
 
-function fromTensors(items: Tensor[], vae: Autoencoder): PreparedImage {
+function fromTensors(items: Tensor[], latentChannels: number, multipleOf: number): PreparedImage {
   const batches: Tensor[] = [];
   try {
     for (const item of items) batches.push(asBatch(item));
@@ -107,10 +127,10 @@ function fromTensors(items: Tensor[], vae: Autoencoder): PreparedImage {
     const [, channels] = all.shape;
     if (all.size === 0)
       throw expected('a Tensor that is not empty', 'image', `[${all.shape.join(', ')}]`);
-    if (channels === vae.latentChannels) return new PreparedImage('latents', all.alias());
-    if (channels === 3) return new PreparedImage('pixels', normalise(all, vae.scaleFactor));
+    if (channels === latentChannels) return new PreparedImage('latents', all.alias());
+    if (channels === 3) return new PreparedImage('pixels', normalise(all, multipleOf));
     throw expected(
-      `3 channels (pixels) or ${vae.latentChannels} (latents)`,
+      `3 channels (pixels) or ${latentChannels} (latents)`,
       'image',
       `[${all.shape.join(', ')}]`,
     );
@@ -144,29 +164,48 @@ function toUnitRange(pixels: Tensor): Tensor {
   return divide(asFloat, largest);
 }
 
+/** The shape of the latents that a batch of pictures has. */
+export function latentShape(
+  { kind, tensor }: PreparedImage,
+  { vae }: { vae: Autoencoder },
+  batch: number,
+): number[] {
+  const [, , height = 0, width = 0] = tensor.shape;
+  const factor = kind === 'latents' ? 1 : vae.scaleFactor;
+  return [batch, vae.latentChannels, height / factor, width / factor];
+}
+
+export interface InitImageOptions {
+  /** Whether noise is added for the run's first timestep; true unless given. */
+  addNoise?: boolean;
+}
+
 /**
- * Noisy latents [B,C,h,w] for the run's first timestep. Draws, in this order: the posterior sample
- * of the pixels, then the noise.
+ * Latents [B,C,h,w] of the init image, with the noise of the run's first timestep. Draws, in this
+ * order: the posterior sample of the pixels, then the noise.
  */
 export async function encodeInitImage(
   init: PreparedImage,
-  { vae, unet }: Readonly<StableDiffusionComponents>,
-  batch: number,
-  generator: Generator | readonly Generator[],
+  { vae, unet }: { vae: Autoencoder; unet: UNet },
+  { batch, generator }: Pick<GenerationRequest, 'batch' | 'generator'>,
   run: SchedulerRun,
+  { addNoise = true }: InitImageOptions = {},
 ): Promise<Tensor> {
   const { dtype, device } = unet.network;
-  using placed = init.tensor.to({ dtype, device });
+  using placed = init.tensor.to(init.kind === 'latents' ? { dtype, device } : { device });
   // One generator per picture: the pictures are tiled first, so that each has its own posterior.
   using source = Array.isArray(generator) ? tile(placed, batch) : placed.alias();
   using encoded = init.kind === 'latents' ? source.alias() : await vae.encode(source, generator);
-  using latents = tile(encoded, batch);
+  // The autoencoder may work in another dtype than the UNet.
+  using converted = encoded.to({ dtype });
+  using latents = tile(converted, batch);
+  if (!addNoise) return latents.alias();
   using noise = noiseLike(latents, generator);
   return run.addNoise(latents, noise, run.timesteps[0] as number);
 }
 
 /** a, b → a, b, a, b until there are `batch`. */
-function tile(tensor: Tensor, batch: number): Tensor {
+export function tile(tensor: Tensor, batch: number): Tensor {
   const [count = 1, ...rest] = tensor.shape;
   if (count === batch) return tensor.alias();
   return repeat(tensor, [batch / count, ...rest.map(() => 1)]);

@@ -1,20 +1,16 @@
 import type { Image } from '../image.js';
 import { checkKnownOptions, checkNumber, defaults } from '../options.js';
 import type { Tensor } from '../tensor.js';
-import type { ComponentOverrides } from './components.js';
+import { type Pictures, startOptions } from './generation.js';
 import { encodeInitImage, type InitImage, readInitImage } from './init-image.js';
-import {
-  componentsFromPipe,
-  componentsFromPretrained,
-  DiffusionPipeline,
-  type FromPretrainedOptions,
-} from './pipeline.js';
+import { DiffusionPipeline } from './pipeline.js';
 import {
   checkRequest,
   generate,
+  type StableDiffusionComponents,
   type StableDiffusionOptions,
+  stableDiffusion,
   stableDiffusionOptionNames,
-  startOptions,
 } from './stable-diffusion.js';
 
 /** Options of image-to-image. */
@@ -36,21 +32,8 @@ const knownOptions = [...stableDiffusionOptionNames, 'image', 'strength'];
  * latents, noise is added at the step that `strength` picks, and the network removes it again
  * (SDEdit, https://arxiv.org/abs/2108.01073).
  */
-export class StableDiffusionImg2ImgPipeline extends DiffusionPipeline {
-  static async fromPretrained(
-    path: string,
-    options: FromPretrainedOptions = {},
-  ): Promise<StableDiffusionImg2ImgPipeline> {
-    return new StableDiffusionImg2ImgPipeline(await componentsFromPretrained(path, options));
-  }
-
-  /** A pipeline on another one's components. Each is disposed on its own. */
-  static async fromPipe(
-    pipe: DiffusionPipeline,
-    overrides: ComponentOverrides = {},
-  ): Promise<StableDiffusionImg2ImgPipeline> {
-    return new StableDiffusionImg2ImgPipeline(await componentsFromPipe(pipe, overrides));
-  }
+export class StableDiffusionImg2ImgPipeline extends DiffusionPipeline<StableDiffusionComponents> {
+  static readonly family = stableDiffusion;
 
   /**
    * Redraws pictures: B prompts × numImagesPerPrompt, a prompt's pictures side by side; the images
@@ -62,9 +45,9 @@ export class StableDiffusionImg2ImgPipeline extends DiffusionPipeline {
    */
   generate(
     options: ImageToImageOptions & { outputType: 'tensor' | 'latent' },
-  ): Promise<{ images: Tensor }>;
-  generate(options: ImageToImageOptions & { outputType?: 'image' }): Promise<{ images: Image[] }>;
-  async generate(options: ImageToImageOptions): Promise<{ images: Image[] | Tensor }> {
+  ): Promise<Pictures<Tensor>>;
+  generate(options: ImageToImageOptions & { outputType?: 'image' }): Promise<Pictures<Image[]>>;
+  async generate(options: ImageToImageOptions): Promise<Pictures> {
     checkKnownOptions(options, knownOptions, 'Image-to-image');
     const { components } = this;
     const strength = checkNumber(options.strength ?? defaults.strength, 'strength', {
@@ -72,12 +55,12 @@ export class StableDiffusionImg2ImgPipeline extends DiffusionPipeline {
       max: 1,
     });
     const request = checkRequest(components, options);
-    using run = components.scheduler.start(startOptions(options, strength));
+    using run = components.scheduler.start(startOptions(options, { strength }));
     request.signal?.throwIfAborted();
     using init = await readInitImage(options.image, components.vae, request.batch, request.signal);
-    const images = await generate(components, request, run, () =>
-      encodeInitImage(init, components, request.batch, request.generator, run),
+    const pictures = await generate(components, request, run, () =>
+      encodeInitImage(init, components, request, run),
     );
-    return { images };
+    return pictures;
   }
 }

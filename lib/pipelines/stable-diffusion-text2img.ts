@@ -1,23 +1,16 @@
-import { expected } from '../errors.js';
 import type { Image } from '../image.js';
-import { defaultPixelLimit } from '../images/image.js';
-import { noiseLike } from '../networks/autoencoder.js';
-import { linearCombination } from '../ops.js';
-import { checkInteger, checkKnownOptions, checkTensor } from '../options.js';
+import { checkKnownOptions } from '../options.js';
 import type { Tensor } from '../tensor.js';
-import type { ComponentOverrides } from './components.js';
-import {
-  componentsFromPipe,
-  componentsFromPretrained,
-  DiffusionPipeline,
-  type FromPretrainedOptions,
-} from './pipeline.js';
+import { checkLatents, checkSize, firstNoise } from './first-noise.js';
+import { type Pictures, startOptions } from './generation.js';
+import { DiffusionPipeline } from './pipeline.js';
 import {
   checkRequest,
   generate,
+  type StableDiffusionComponents,
   type StableDiffusionOptions,
+  stableDiffusion,
   stableDiffusionOptionNames,
-  startOptions,
 } from './stable-diffusion.js';
 
 /** Options of text-to-image. */
@@ -40,21 +33,8 @@ const knownOptions = [
 ];
 
 /** Text → picture with Stable Diffusion 1.x and 2.x checkpoints. */
-export class StableDiffusionPipeline extends DiffusionPipeline {
-  static async fromPretrained(
-    path: string,
-    options: FromPretrainedOptions = {},
-  ): Promise<StableDiffusionPipeline> {
-    return new StableDiffusionPipeline(await componentsFromPretrained(path, options));
-  }
-
-  /** A pipeline on another one's components. Each is disposed on its own. */
-  static async fromPipe(
-    pipe: DiffusionPipeline,
-    overrides: ComponentOverrides = {},
-  ): Promise<StableDiffusionPipeline> {
-    return new StableDiffusionPipeline(await componentsFromPipe(pipe, overrides));
-  }
+export class StableDiffusionPipeline extends DiffusionPipeline<StableDiffusionComponents> {
+  static readonly family = stableDiffusion;
 
   /**
    * Draws pictures: B prompts × numImagesPerPrompt, a prompt's pictures side by side.
@@ -64,62 +44,30 @@ export class StableDiffusionPipeline extends DiffusionPipeline {
    */
   generate(
     options: TextToImageOptions & { outputType: 'tensor' | 'latent' },
-  ): Promise<{ images: Tensor }>;
-  generate(options: TextToImageOptions & { outputType?: 'image' }): Promise<{ images: Image[] }>;
-  async generate(options: TextToImageOptions): Promise<{ images: Image[] | Tensor }> {
+  ): Promise<Pictures<Tensor>>;
+  generate(options: TextToImageOptions & { outputType?: 'image' }): Promise<Pictures<Image[]>>;
+  async generate(options: TextToImageOptions): Promise<Pictures> {
     checkKnownOptions(options, knownOptions, 'Text-to-image');
     const { components } = this;
-    const { vae, unet, scheduler } = components;
     const request = checkRequest(components, options);
-    const { height, width } = this.#size(options);
-    const shape = [
-      request.batch,
-      unet.inChannels,
-      height / vae.scaleFactor,
-      width / vae.scaleFactor,
-    ];
-    if (options.latents !== undefined) {
-      checkTensor(options.latents, 'latents', 4);
-      if (options.latents.shape.join() !== shape.join()) {
-        throw expected(`[${shape.join(', ')}]`, 'latents', `[${options.latents.shape.join(', ')}]`);
-      }
-    }
+    const shape = [request.batch, ...this.#latentShape(options)];
+    const given = checkLatents(options.latents, shape);
     request.signal?.throwIfAborted();
-    using run = scheduler.start(startOptions(options));
-    const { dtype, device } = this;
-    const images = await generate(components, request, run, async () => {
-      using noise =
-        options.latents?.to({ dtype, device }) ??
-        noiseLike({ shape, dtype, device }, request.generator);
-      return linearCombination([run.initNoiseSigma], [noise]);
-    });
-    return { images };
+    using run = components.scheduler.start(startOptions(options));
+    const like = { shape, dtype: this.dtype, device: this.device };
+    const pictures = await generate(components, request, run, async () =>
+      firstNoise(like, given, request.generator, run),
+    );
+    return pictures;
   }
 
-  #size(options: TextToImageOptions): { height: number; width: number } {
+  #latentShape(options: TextToImageOptions): number[] {
     const { vae, unet } = this.components;
     const side = unet.sampleSize * vae.scaleFactor;
-    const { height, width } = options;
+    const size = checkSize(options, vae.scaleFactor, { height: side, width: side });
     // diffusers takes the default for both sides when either is missing.
-    if (height === undefined || width === undefined) {
-      if (height !== undefined) checkSide(height, 'height', vae.scaleFactor);
-      if (width !== undefined) checkSide(width, 'width', vae.scaleFactor);
-      return { height: side, width: side };
-    }
-    const rows = checkSide(height, 'height', vae.scaleFactor);
-    const columns = checkSide(width, 'width', vae.scaleFactor);
-    if (rows * columns > defaultPixelLimit) {
-      throw expected(`at most ${defaultPixelLimit} pixels`, 'height and width', rows * columns);
-    }
-    return { height: rows, width: columns };
+    const isPartial = options.height === undefined || options.width === undefined;
+    const { height, width } = isPartial ? { height: side, width: side } : size;
+    return [unet.inChannels, height / vae.scaleFactor, width / vae.scaleFactor];
   }
-}
-
-function checkSide(value: unknown, name: string, factor: number): number {
-  // Stable Diffusion's factor is 8, and diffusers asks for multiples of 8 whatever the autoencoder.
-  const multiple = Math.max(8, factor);
-  const side = checkInteger(value, name, multiple);
-  if (side % multiple === 0) return side;
-  const lower = side - (side % multiple);
-  throw expected(`a multiple of ${multiple}`, name, side, `Use ${lower} or ${lower + multiple}.`);
 }

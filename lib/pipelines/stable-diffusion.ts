@@ -1,141 +1,140 @@
 // Stable Diffusion 1.x and 2.x: what text-to-image and image-to-image have in common, which is all
 // but where the first latents come from.
 import { expected, InvalidArgumentError } from '../errors.js';
-import type { Generator } from '../generator.js';
-import type { Image } from '../image.js';
-import { postprocessToImages } from '../images/preprocess.js';
 import type { Autoencoder } from '../networks/autoencoder.js';
-import { addScalar, clamp, linearCombination, narrow } from '../ops.js';
-import {
-  checkChoice,
-  checkFunction,
-  checkGenerators,
-  checkInteger,
-  checkNumber,
-  checkPrompt,
-  checkSignal,
-  checkTensor,
-  defaults,
-  type OutputType,
-} from '../options.js';
+import type { TextEncoder } from '../networks/text-encoder.js';
+import type { UNet } from '../networks/unet.js';
+import { checkInteger, checkPrompt, checkTensor, defaults } from '../options.js';
 import {
   checkEmbeddingLength,
   encodePrompts,
   type PromptOptions,
   rowLength,
 } from '../prompts/encode.js';
-import type { SchedulerRun, StartOptions } from '../schedulers/scheduler.js';
+import { type Scheduler, schedulerFromConfig } from '../schedulers/index.js';
+import type { SchedulerRun } from '../schedulers/scheduler.js';
 import type { Tensor } from '../tensor.js';
-import type { StableDiffusionComponents } from './components.js';
-import { denoise, type StepCallback } from './denoise.js';
+import type { ClipTokenizer } from '../tokenizer/index.js';
+import type { PipelineFamily } from './components.js';
+import { Conditions } from './conditions.js';
+import { misfitOfEmbeddings, misfitOfLatents, misfitOfPlaces, misfitOfTokens } from './fit.js';
+import {
+  checkEta,
+  checkGeneration,
+  checkGuidanceRescale,
+  checkGuidanceScale,
+  draw,
+  type GenerationOptions,
+  type GenerationRequest,
+  generationOptionNames,
+  type Pictures,
+  type ScheduleOptions,
+} from './generation.js';
+import {
+  autoencoderKind,
+  schedulerKind,
+  textEncoderKind,
+  tokenizerKind,
+  unetKind,
+} from './kinds.js';
+
+/** What a Stable Diffusion pipeline works with. Pipelines share components and count holders. */
+export interface StableDiffusionComponents {
+  vae: Autoencoder;
+  textEncoder: TextEncoder;
+  tokenizer: ClipTokenizer;
+  unet: UNet;
+  scheduler: Scheduler;
+}
+
+export const stableDiffusion: PipelineFamily<StableDiffusionComponents> = {
+  slots: {
+    scheduler: { name: 'scheduler', kind: schedulerKind },
+    textEncoder: { name: 'text_encoder', kind: textEncoderKind },
+    vae: { name: 'vae', kind: autoencoderKind },
+    unet: { name: 'unet', kind: unetKind },
+    tokenizer: { name: 'tokenizer', kind: tokenizerKind },
+  },
+  config: {},
+  misfit: (components) =>
+    misfitOfLatents(components) ??
+    misfitOfEmbeddings(components.unet, [components.textEncoder]) ??
+    misfitOfTokens(components.tokenizer, components.textEncoder) ??
+    misfitOfPlaces(components),
+  mendScheduler,
+};
+
+/**
+ * What StableDiffusionPipeline's constructor mends in old scheduler configs: steps_offset is 1 and
+ * clip_sample is false, whatever the file says. Schedulers set later are taken as they are.
+ */
+function mendScheduler(scheduler: Scheduler): Scheduler {
+  const { config } = scheduler;
+  const fixes: Record<string, unknown> = {};
+  if ('stepsOffset' in config && config.stepsOffset !== 1) fixes.stepsOffset = 1;
+  if ('clipSample' in config && config.clipSample === true) fixes.clipSample = false;
+  if (Object.keys(fixes).length === 0) return scheduler;
+  // A field that the file left out still counts as unset, so that another class made from this
+  // configuration takes its own default, as in diffusers.
+  return schedulerFromConfig(config, { ...fixes, _useDefaultValues: config._useDefaultValues });
+}
 
 /** Options that text-to-image and image-to-image share; diffusers' names and defaults. */
-export interface StableDiffusionOptions {
+export interface StableDiffusionOptions extends GenerationOptions, ScheduleOptions {
   /** One text, or one per picture of a batch. Not together with `promptEmbeds`. */
   prompt?: string | readonly string[];
   /** What the picture should not show; one for all, or one per prompt. Needs guidance above 1. */
   negativePrompt?: string | readonly string[];
-  /** Steps of the whole schedule, before `strength` shortens it; 50. */
-  numInferenceSteps?: number;
-  /** Custom timesteps, descending, for schedulers that take them; instead of numInferenceSteps. */
-  timesteps?: readonly number[];
-  /** Custom noise levels, descending, for schedulers that take them; instead of numInferenceSteps. */
-  sigmas?: readonly number[];
-  /** How closely to follow the prompt; 7.5. At 1 or less the negative prompt plays no part. */
-  guidanceScale?: number;
-  /** Pictures per prompt; 1. */
-  numImagesPerPrompt?: number;
-  /** Fresh noise of DDIM, 0 (default) to 1. */
+  /** Fresh noise of DDIM and TCD, 0 (default) to 1. */
   eta?: number;
-  /** A seed, or one per picture: the picture that Python draws from it. At random unless given. */
-  seed?: number | bigint | readonly (number | bigint)[];
-  /** Instead of `seed`: a generator that goes on where it stands, or one per picture. */
-  generator?: Generator | readonly Generator[];
   /** Embeddings [B,L,D] instead of `prompt`. Not disposed. */
   promptEmbeds?: Tensor;
   /** Embeddings [B,L,D] instead of `negativePrompt`; shaped as `promptEmbeds`. Not disposed. */
   negativePromptEmbeds?: Tensor;
   /** Skips so many of the text encoder's last layers. */
   clipSkip?: number;
-  /** `'image'` (default), `'tensor'` ([B,3,H,W] in 0..1) or `'latent'` ([B,C,h,w], scaled). */
-  outputType?: OutputType;
-  /** Called after each step, and waited for. */
-  onStep?: StepCallback;
-  /** Stops within one step; the promise rejects with the signal's reason. */
-  signal?: AbortSignal;
 }
 
 export const stableDiffusionOptionNames = [
+  ...generationOptionNames,
   'prompt',
   'negativePrompt',
-  'numInferenceSteps',
   'timesteps',
   'sigmas',
-  'guidanceScale',
-  'numImagesPerPrompt',
   'eta',
-  'seed',
-  'generator',
   'promptEmbeds',
   'negativePromptEmbeds',
   'clipSkip',
-  'outputType',
-  'onStep',
-  'signal',
 ];
 
 /** The options after all checks. */
-export interface Request {
+export interface StableDiffusionRequest extends GenerationRequest {
   prompt: PromptOptions;
-  /** Pictures in all: prompts × numImagesPerPrompt. */
-  batch: number;
-  guidanceScale: number;
   guidanceRescale: number;
   eta: number;
-  generator: Generator | readonly Generator[];
-  outputType: OutputType;
-  onStep: StepCallback | undefined;
-  signal: AbortSignal | undefined;
 }
 
 /** @throws InvalidArgumentError before any network runs */
 export function checkRequest(
   components: Readonly<StableDiffusionComponents>,
   options: StableDiffusionOptions & { guidanceRescale?: number },
-): Request {
-  const guidanceScale = checkNumber(
-    options.guidanceScale ?? defaults.guidanceScale,
-    'guidanceScale',
-  );
+  defaultGuidanceScale: number = defaults.guidanceScale,
+): StableDiffusionRequest {
+  const guidanceScale = checkGuidanceScale(options, defaultGuidanceScale);
   const guided = guidanceScale > 1 && components.unet.timeCondProjDim === undefined;
   const prompt = checkPrompts(components, options, guided);
   const prompts = prompt.prompts?.length ?? (prompt.promptEmbeds?.shape[0] as number);
-  const batch = prompts * prompt.numImagesPerPrompt;
-  checkFunction(options.onStep, 'onStep');
-  checkSignal(options.signal);
   return {
+    ...checkGeneration(options, prompts, guidanceScale),
     prompt,
-    batch,
-    guidanceScale,
-    guidanceRescale: checkNumber(
-      options.guidanceRescale ?? defaults.guidanceRescale,
-      'guidanceRescale',
-      { min: 0, max: 1 },
-    ),
-    eta: checkNumber(options.eta ?? defaults.eta, 'eta', { min: 0, max: 1 }),
-    generator: checkGenerators(options, batch),
-    outputType: checkChoice(options.outputType ?? defaults.outputType, 'outputType', [
-      'image',
-      'tensor',
-      'latent',
-    ]),
-    onStep: options.onStep,
-    signal: options.signal,
+    guidanceRescale: checkGuidanceRescale(options),
+    eta: checkEta(options),
   };
 }
 
-function checkPrompts(
-  components: Readonly<StableDiffusionComponents>,
+/** @throws InvalidArgumentError */
+export function checkPrompts(
+  components: Pick<StableDiffusionComponents, 'textEncoder' | 'tokenizer' | 'unet'>,
   options: StableDiffusionOptions,
   guided: boolean,
 ): PromptOptions {
@@ -214,7 +213,7 @@ function checkNegativePrompts(value: unknown, count: number): string[] | undefin
 function checkEmbeddings(
   value: Tensor | undefined,
   name: string,
-  { unet }: Readonly<StableDiffusionComponents>,
+  { unet }: { unet: UNet },
 ): Tensor | undefined {
   if (value === undefined) return undefined;
   const tensor = checkTensor(value, name, 3);
@@ -231,65 +230,41 @@ function checkClipSkip(value: unknown, layers: number): number | undefined {
   return skip;
 }
 
-/** The schedule that the options ask for. @throws InvalidArgumentError */
-export function startOptions(options: StableDiffusionOptions, strength?: number): StartOptions {
-  const { timesteps, sigmas, numInferenceSteps } = options;
-  if (timesteps !== undefined && sigmas !== undefined) {
-    throw new InvalidArgumentError('Expected one of timesteps and sigmas but received both.');
-  }
-  if (timesteps !== undefined) return { timesteps, strength };
-  if (sigmas !== undefined) return { sigmas, strength };
-  return { numInferenceSteps: numInferenceSteps ?? defaults.numInferenceSteps, strength };
-}
-
 /**
  * Prompt → latents → denoising → output. `firstLatents` makes the noisy latents of the first step;
  * it is called after the prompt is encoded, as the order of random draws demands.
  */
 export async function generate(
   components: Readonly<StableDiffusionComponents>,
-  request: Request,
+  request: StableDiffusionRequest,
   run: SchedulerRun,
   firstLatents: () => Promise<Tensor>,
-): Promise<Image[] | Tensor> {
+): Promise<Pictures> {
   const { unet, vae } = components;
-  using embeddings = await encodePrompts(
-    components.tokenizer,
-    components.textEncoder,
-    request.prompt,
-  );
+  using conditions = await encodeConditions(components, request.prompt);
   request.signal?.throwIfAborted();
   using latents = await firstLatents();
-  using condition = unet.guidanceEmbedding(request.guidanceScale, request.batch);
-  const half = embeddings.shape[0] === request.batch ? 0 : request.batch;
-  using positive = narrow(embeddings, 0, half, request.batch);
-  using denoised = await denoise({
-    ...request,
+  using timestepCond = unet.guidanceEmbedding(request.guidanceScale, request.batch);
+  const pictures = await draw({
+    request,
     run,
     latents,
     guided: request.prompt.guided,
-    predict: (sample, timestep, guided) =>
-      unet.predict(sample, timestep, guided ? embeddings : positive, { timestepCond: condition }),
-    preview: async (current) => {
-      using picture = await decode(vae, current);
-      return await toImages(picture);
+    guidanceRescale: request.guidanceRescale,
+    eta: request.eta,
+    predict: (sample, timestep, guided) => {
+      const { promptEmbeds } = conditions.of(guided);
+      return unet.predict(sample, timestep, promptEmbeds, { timestepCond });
     },
+    decoder: vae,
   });
-  if (request.outputType === 'latent') return denoised.alias();
-  using picture = await decode(vae, denoised);
-  request.signal?.throwIfAborted();
-  return request.outputType === 'tensor' ? picture.alias() : await toImages(picture);
+  return pictures;
 }
 
-/** The picture of scaled latents, [B,3,H,W] in 0..1, clamped. */
-async function decode(vae: Autoencoder, latents: Tensor): Promise<Tensor> {
-  using pixels = await vae.decode(latents);
-  using halved = linearCombination([0.5], [pixels], { dtype: 'float32' });
-  using shifted = addScalar(halved, 0.5);
-  return clamp(shifted, 0, 1);
-}
-
-async function toImages(picture: Tensor): Promise<Image[]> {
-  const { shape } = picture;
-  return postprocessToImages(await picture.toFloat32Array(), shape);
+export async function encodeConditions(
+  { tokenizer, textEncoder }: Pick<StableDiffusionComponents, 'textEncoder' | 'tokenizer'>,
+  prompt: PromptOptions,
+): Promise<Conditions<'promptEmbeds'>> {
+  const { positive, negative } = await encodePrompts(tokenizer, textEncoder, prompt);
+  return Conditions.fromHalves({ promptEmbeds: positive }, negative && { promptEmbeds: negative });
 }

@@ -1,7 +1,7 @@
 // Prompts to embeddings, as StableDiffusionPipeline.encode_prompt does it.
 import { InvalidArgumentError } from '../errors.js';
 import type { TextEncoder } from '../networks/text-encoder.js';
-import { concat, repeatInterleave } from '../ops.js';
+import { repeatInterleave } from '../ops.js';
 import type { Tensor } from '../tensor.js';
 import type { ClipTokenizer } from '../tokenizer/index.js';
 
@@ -22,21 +22,30 @@ export function rowLength(tokenizer: ClipTokenizer, encoder: TextEncoder): numbe
   return Math.min(tokenizer.modelMaxLength, encoder.maxPositions);
 }
 
+/** Embeddings of the prompts and, where guidance needs them, of their negatives; each [B·K,L,D]. */
+export interface EncodedPrompts {
+  positive: Tensor;
+  negative: Tensor | undefined;
+}
+
 /**
- * Embeddings [B·K,L,D] (prompt 0's copies first), or [2·B·K,L,D] with the negative half first. The
- * negative prompt always uses the last layer; `clipSkip` is for the prompt.
+ * Embeddings with each prompt's K copies side by side; the caller disposes them. The negative prompt
+ * always uses the last layer; `clipSkip` is for the prompt.
  */
 export async function encodePrompts(
   tokenizer: ClipTokenizer,
   encoder: TextEncoder,
   options: PromptOptions,
-): Promise<Tensor> {
-  using positive = await positiveEmbeddings(tokenizer, encoder, options);
-  using expanded = repeatInterleave(positive, options.numImagesPerPrompt);
-  if (!options.guided) return expanded.alias();
-  using negative = await negativeEmbeddings(tokenizer, encoder, options, positive);
-  using expandedNegative = repeatInterleave(negative, options.numImagesPerPrompt);
-  return concat([expandedNegative, expanded]);
+): Promise<EncodedPrompts> {
+  using once = await positiveEmbeddings(tokenizer, encoder, options);
+  using negativeOnce = options.guided
+    ? await negativeEmbeddings(tokenizer, encoder, options, once)
+    : undefined;
+  const copies = options.numImagesPerPrompt;
+  return {
+    positive: repeatInterleave(once, copies),
+    negative: negativeOnce && repeatInterleave(negativeOnce, copies),
+  };
 }
 
 async function positiveEmbeddings(
@@ -82,12 +91,12 @@ export function checkEmbeddingLength(
   );
 }
 
-function placed(embeddings: Tensor, encoder: TextEncoder): Tensor {
+export function placed(embeddings: Tensor, encoder: TextEncoder): Tensor {
   const { dtype, device } = encoder.network;
   return embeddings.to({ dtype, device });
 }
 
-function warnOfTruncation(
+export function warnOfTruncation(
   tokenizer: ClipTokenizer,
   texts: readonly string[],
   maxLength: number,

@@ -175,6 +175,57 @@ const published: readonly BundledArchitecture[] = [
   ...ofClass('AutoencoderKL', autoencoders),
   ...ofClass('CLIPTextModel', textEncoders),
   ...ofClass('CLIPTextModelWithProjection', projectedTextEncoders),
+  {
+    // Kandinsky 2.2's autoencoder, MoVQ.
+    name: 'movq-kandinsky2',
+    className: 'VQModel',
+    config: {
+      block_out_channels: [128, 256, 256, 512],
+      layers_per_block: 2,
+      down_block_types: [...Array<string>(3).fill('DownEncoderBlock2D'), 'AttnDownEncoderBlock2D'],
+      up_block_types: ['AttnUpDecoderBlock2D', ...Array<string>(3).fill('UpDecoderBlock2D')],
+      latent_channels: 4,
+      norm_type: 'spatial',
+    },
+  },
+  {
+    // The tiny autoencoders of Stable Diffusion 1, 2 (taesd) and XL (taesdxl): all defaults.
+    name: 'autoencoder-tiny-f8',
+    className: 'AutoencoderTiny',
+    config: {},
+  },
+  {
+    name: 'prior-kandinsky2',
+    className: 'PriorTransformer',
+    config: { embedding_dim: 1280 },
+  },
+  {
+    // The picture half of OpenCLIP ViT-bigG/14: Kandinsky 2.2's image encoder.
+    name: 'clip-vit-bigg14-vision',
+    className: 'CLIPVisionModelWithProjection',
+    config: {
+      hidden_size: 1664,
+      intermediate_size: 8192,
+      num_hidden_layers: 48,
+      num_attention_heads: 16,
+      patch_size: 14,
+      projection_dim: 1280,
+      hidden_act: 'gelu',
+    },
+  },
+  {
+    // Stable Diffusion 1's safety checker, which sees with CLIP ViT-L/14.
+    name: 'safety-checker-vit-l14',
+    className: 'StableDiffusionSafetyChecker',
+    config: {
+      hidden_size: 1024,
+      intermediate_size: 4096,
+      num_hidden_layers: 24,
+      num_attention_heads: 16,
+      patch_size: 14,
+      projection_dim: 768,
+    },
+  },
 ];
 
 /** Everything that `npm run export:programs` makes, in the order of the manifest. */

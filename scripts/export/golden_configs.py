@@ -13,8 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
-from transformers import CLIPTextConfig
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    ControlNetModel,
+    PriorTransformer,
+    UNet2DConditionModel,
+    VQModel,
+)
+from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 
 _DOWN = ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"]
 _UP = ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3
@@ -128,6 +135,21 @@ _MODELS: dict[str, tuple[type, dict[str, Any]]] = {
             "up_block_types": ["UpDecoderBlock2D"] * 3,
         },
     ),
+    "autoencoder-tiny-f8": (AutoencoderTiny, {}),
+    "movq-kandinsky2": (
+        VQModel,
+        {
+            "block_out_channels": [128, 256, 256, 512],
+            "layers_per_block": 2,
+            "down_block_types": ["DownEncoderBlock2D"] * 3 + ["AttnDownEncoderBlock2D"],
+            "up_block_types": ["AttnUpDecoderBlock2D"] + ["UpDecoderBlock2D"] * 3,
+            "latent_channels": 4,
+            "vq_embed_dim": 4,
+            "num_vq_embeddings": 16384,
+            "norm_type": "spatial",
+        },
+    ),
+    "prior-kandinsky2": (PriorTransformer, {"embedding_dim": 1280}),
 }
 
 _CLIP_L = {
@@ -160,6 +182,29 @@ _TEXT_CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "clip-vit-bigg14-text": ("CLIPTextModel", _CLIP_G),
     "clip-vit-bigg14-text-projection": ("CLIPTextModelWithProjection", _CLIP_G),
 }
+_VIT_L = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 24,
+    "patch_size": 14,
+}
+_VIT_BIGG = {
+    "hidden_size": 1664,
+    "intermediate_size": 8192,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 48,
+    "patch_size": 14,
+    "projection_dim": 1280,
+    "hidden_act": "gelu",
+}
+_VISION_CONFIGS: dict[str, tuple[str, CLIPVisionConfig | CLIPConfig]] = {
+    "clip-vit-bigg14-vision": ("CLIPVisionModelWithProjection", CLIPVisionConfig(**_VIT_BIGG)),
+    "safety-checker-vit-l14": (
+        "StableDiffusionSafetyChecker",
+        CLIPConfig(vision_config=_VIT_L, projection_dim=768),
+    ),
+}
 
 
 def main() -> None:
@@ -176,6 +221,9 @@ def main() -> None:
         configs[name] = {"className": model_class.__name__, "config": config}
     for name, (class_name, figures) in _TEXT_CONFIGS.items():
         config = json.loads(CLIPTextConfig(**figures).to_json_string(use_diff=True))
+        configs[name] = {"className": class_name, "config": config}
+    for name, (class_name, vision_config) in _VISION_CONFIGS.items():
+        config = json.loads(vision_config.to_json_string(use_diff=True))
         configs[name] = {"className": class_name, "config": config}
     output.write_text(json.dumps(configs, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

@@ -73,6 +73,26 @@ def network(class_name: str, config: dict[str, Any]) -> Network:
         from networks_clip import clip_text
 
         return clip_text(class_name, config)
+    if class_name == "AutoencoderTiny":
+        from networks_autoencoder import autoencoder_tiny
+
+        return autoencoder_tiny(config)
+    if class_name == "VQModel":
+        from networks_vq import vq_model
+
+        return vq_model(config)
+    if class_name == "PriorTransformer":
+        from networks_prior import prior_transformer
+
+        return prior_transformer(config)
+    if class_name == "CLIPVisionModelWithProjection":
+        from networks_vision import clip_vision
+
+        return clip_vision(config)
+    if class_name == "StableDiffusionSafetyChecker":
+        from networks_vision import safety_checker
+
+        return safety_checker(config)
     raise unsupported(f"The exporter does not support the class {class_name}.")
 
 

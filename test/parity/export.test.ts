@@ -110,6 +110,51 @@ const text = (
     ...changes,
   });
 
+const vq = (name: string, changes: Record<string, unknown> = {}): ExportRequest =>
+  request(name, 'VQModel', {
+    block_out_channels: [32, 64],
+    down_block_types: ['DownEncoderBlock2D', 'AttnDownEncoderBlock2D'],
+    up_block_types: ['AttnUpDecoderBlock2D', 'UpDecoderBlock2D'],
+    latent_channels: 4,
+    norm_type: 'spatial',
+    ...changes,
+  });
+
+const tiny = (name: string, changes: Record<string, unknown> = {}): ExportRequest =>
+  request(name, 'AutoencoderTiny', {
+    encoder_block_out_channels: [8, 8],
+    decoder_block_out_channels: [8, 8],
+    num_encoder_blocks: [1, 2],
+    num_decoder_blocks: [2, 1],
+    ...changes,
+  });
+
+const prior = (name: string, changes: Record<string, unknown> = {}): ExportRequest =>
+  request(name, 'PriorTransformer', {
+    num_attention_heads: 2,
+    attention_head_dim: 12,
+    num_layers: 2,
+    embedding_dim: 24,
+    num_embeddings: 9,
+    ...changes,
+  });
+
+const vision = (
+  name: string,
+  className: string,
+  changes: Record<string, unknown> = {},
+): ExportRequest =>
+  request(name, className, {
+    hidden_size: 24,
+    intermediate_size: 40,
+    num_hidden_layers: 2,
+    num_attention_heads: 4,
+    image_size: 28,
+    patch_size: 7,
+    projection_dim: 18,
+    ...changes,
+  });
+
 const variants: readonly ExportRequest[] = [
   unet('two-levels'),
   unet('four-levels', { ...fourLevels, layers_per_block: 2 }),
@@ -168,6 +213,31 @@ const variants: readonly ExportRequest[] = [
     mid_block_add_attention: false,
     latent_channels: 3,
   }),
+  vq('movq'),
+  vq('vq-plain', {
+    down_block_types: Array<string>(2).fill('DownEncoderBlock2D'),
+    up_block_types: Array<string>(2).fill('UpDecoderBlock2D'),
+    norm_type: 'group',
+    vq_embed_dim: 6,
+    norm_num_groups: 8,
+    mid_block_add_attention: false,
+  }),
+  tiny('tiny'),
+  tiny('tiny-wide', { latent_channels: 16, act_fn: 'silu', upsampling_scaling_factor: 3 }),
+  prior('prior'),
+  prior('prior-normed', {
+    norm_in_type: 'layer',
+    embedding_proj_norm_type: 'layer',
+    embedding_proj_dim: 14,
+    clip_embed_dim: 20,
+    time_embed_dim: 30,
+  }),
+  vision('vision', 'CLIPVisionModelWithProjection'),
+  vision('vision-gelu', 'CLIPVisionModelWithProjection', {
+    hidden_act: 'gelu',
+    layer_norm_eps: 1e-6,
+  }),
+  vision('safety-checker', 'StableDiffusionSafetyChecker'),
   text('text'),
   text('text-gelu', { hidden_act: 'gelu', layer_norm_eps: 1e-6 }),
   text('text-other-end', { eos_token_id: 7 }),
@@ -249,6 +319,7 @@ test('missing packages come with the command that installs them', {
 test('what the exporter does not support is said before anything is traced', async () => {
   for (const [unsupported, message] of [
     [unet('gated', { attention_type: 'gated' }), /attention_type: 'gated'/],
+    [vq('lookup', { lookup_from_codebook: true }), /lookup_from_codebook: True/],
     [unet('heads', { num_attention_heads: 4 }), /number of attention heads/],
     [{ ...text('text'), className: 'T5EncoderModel' }, /T5EncoderModel/],
   ] as const) {

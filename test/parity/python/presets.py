@@ -31,16 +31,33 @@ PNDM: Config = {
 }
 DDIM: Config = {**SD1_SCHEDULE, "clip_sample": False, "set_alpha_to_one": False}
 
+# With fields of other classes, as published.
+SDXL_SCHEDULE: Config = {
+    **SD1_SCHEDULE,
+    "interpolation_type": "linear",
+    "prediction_type": "epsilon",
+    "sample_max_value": 1.0,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "timestep_spacing": "leading",
+    "use_karras_sigmas": False,
+    "clip_sample": False,
+}
+
 
 @dataclass(frozen=True)
 class Preset:
     unet: Config
     vae: Config
-    text: Config
+    # None in the refiner of Stable Diffusion XL, which has the second text encoder only.
+    text: Config | None
     scheduler: str
     schedule: Config
     pad_token: str = "<|endoftext|>"
     merges: int = 150
+    # With a projection: Stable Diffusion XL.
+    text_2: Config | None = None
+    pipeline: str = "StableDiffusionPipeline"
     index: Config = field(default_factory=dict)
 
 
@@ -174,5 +191,60 @@ PRESETS: dict[str, Preset] = {
         scheduler="PNDMScheduler",
         schedule=PNDM,
         merges=60,
+    ),
+    # Stable Diffusion XL: two text encoders, sizes beside the pooled text, several transformer
+    # blocks a level, zeros for a missing negative prompt.
+    "xl-base": Preset(
+        unet=unet_config(
+            [32, 64],
+            [PLAIN_DOWN, CROSS_DOWN],
+            16,
+            80,
+            layers_per_block=1,
+            attention_head_dim=[2, 4],
+            transformer_layers_per_block=[1, 2],
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=6 * 8 + 24,
+        ),
+        vae=vae_config([32, 32], layers_per_block=1, scaling_factor=0.13025, force_upcast=True),
+        text=text_config(32, 3, 77),
+        text_2=text_config(48, 3, 77, hidden_act="gelu", projection_dim=24),
+        scheduler="EulerDiscreteScheduler",
+        schedule=SDXL_SCHEDULE,
+        pipeline="StableDiffusionXLPipeline",
+        index={"force_zeros_for_empty_prompt": True},
+    ),
+    # Its refiner: the second text encoder only, five numbers with an aesthetic score, and an
+    # autoencoder whose latents have a mean and a deviation.
+    "xl-refiner": Preset(
+        unet=unet_config(
+            [32, 64],
+            [PLAIN_DOWN, CROSS_DOWN],
+            16,
+            48,
+            layers_per_block=1,
+            attention_head_dim=[2, 4],
+            transformer_layers_per_block=2,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=5 * 8 + 24,
+        ),
+        vae=vae_config(
+            [32, 32],
+            layers_per_block=1,
+            scaling_factor=0.13025,
+            latents_mean=[0.1, -0.2, 0.3, 0.0],
+            latents_std=[1.5, 0.8, 1.1, 2.0],
+        ),
+        text=None,
+        text_2=text_config(48, 3, 77, hidden_act="gelu", projection_dim=24),
+        scheduler="EulerDiscreteScheduler",
+        schedule=SDXL_SCHEDULE,
+        pad_token="!",
+        pipeline="StableDiffusionXLImg2ImgPipeline",
+        index={"force_zeros_for_empty_prompt": False, "requires_aesthetics_score": True},
     ),
 }

@@ -60,16 +60,17 @@ class Runner:
         if key not in self.pipelines:
             self.pipelines.clear()  # one checkpoint at a time: they may be large
             self.schedulers.clear()
-            pipe = getattr(diffusers, key[2]).from_pretrained(
+            chosen = getattr(diffusers, key[2])
+            unchecked = {"safety_checker": None, "requires_safety_checker": False}
+            pipe = chosen.from_pretrained(
                 key[0],
                 variant=key[1],
                 torch_dtype=torch.float32,
-                safety_checker=None,
-                requires_safety_checker=False,
                 local_files_only=True,
+                **(unchecked if "XL" not in key[2] else {}),
             )
             pipe.set_progress_bar_config(disable=True)
-            if not hasattr(pipe.text_encoder, "text_model"):
+            if pipe.text_encoder is not None and not hasattr(pipe.text_encoder, "text_model"):
                 # clip_skip reads text_encoder.text_model.final_layer_norm, which transformers 5
                 # has moved up by one level. Not a submodule: modules must not contain themselves.
                 object.__setattr__(pipe.text_encoder, "text_model", pipe.text_encoder)
@@ -97,6 +98,9 @@ class Runner:
     def run(self, case: Case) -> dict[str, Any]:
         pipe = self.pipeline(case)
         arguments = dict(case["options"])
+        for name, value in arguments.items():
+            if name.endswith(("_size", "_top_left")):
+                arguments[name] = tuple(value)
         for name, entry in case.get("tensors", {}).items():
             arguments[name] = read_tensor(entry)
         if case.get("image") is not None:

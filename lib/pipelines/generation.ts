@@ -1,0 +1,200 @@
+// What every generation has in common: its options, and the way from the first latents to pictures.
+import { InvalidArgumentError } from '../errors.js';
+import type { Generator } from '../generator.js';
+import type { Image } from '../image.js';
+import { postprocessToImages } from '../images/preprocess.js';
+import { addScalar, clamp, linearCombination } from '../ops.js';
+import {
+  checkChoice,
+  checkFunction,
+  checkGenerators,
+  checkInteger,
+  checkNumber,
+  checkSignal,
+  defaults,
+  type OutputType,
+} from '../options.js';
+import type { SchedulerRun, StartOptions } from '../schedulers/scheduler.js';
+import type { Tensor } from '../tensor.js';
+import { denoise, type StepCallback } from './denoise.js';
+import { type LatentDecoder, rememberOrigin } from './latent-origin.js';
+
+/** Options that all pipelines share; diffusers' names and, unless said otherwise, its defaults. */
+export interface GenerationOptions {
+  /** Steps of the whole schedule, before `strength` shortens it; 50 unless the pipeline says. */
+  numInferenceSteps?: number;
+  /** How closely to follow the prompt. At 1 or less the negative prompt plays no part. */
+  guidanceScale?: number;
+  /** Pictures per prompt; 1. */
+  numImagesPerPrompt?: number;
+  /** A seed, or one per picture: the picture that Python draws from it. At random unless given. */
+  seed?: number | bigint | readonly (number | bigint)[];
+  /** Instead of `seed`: a generator that goes on where it stands, or one per picture. */
+  generator?: Generator | readonly Generator[];
+  /** `'image'` (default), `'tensor'` ([B,3,H,W] in 0..1) or `'latent'` ([B,C,h,w], scaled). */
+  outputType?: OutputType;
+  /** Called after each step, and waited for. */
+  onStep?: StepCallback;
+  /** Stops within one step; the promise rejects with the signal's reason. */
+  signal?: AbortSignal;
+}
+
+export const generationOptionNames = [
+  'numInferenceSteps',
+  'guidanceScale',
+  'numImagesPerPrompt',
+  'seed',
+  'generator',
+  'outputType',
+  'onStep',
+  'signal',
+];
+
+/** Options of schedules of the caller's own, where the scheduler takes them. */
+export interface ScheduleOptions {
+  numInferenceSteps?: number;
+  /** Custom timesteps, descending, for schedulers that take them; instead of numInferenceSteps. */
+  timesteps?: readonly number[];
+  /** Custom noise levels, descending, for schedulers that take them; instead of numInferenceSteps. */
+  sigmas?: readonly number[];
+}
+
+/** The common options after all checks. */
+export interface GenerationRequest {
+  /** Pictures in all: prompts × numImagesPerPrompt. */
+  batch: number;
+  guidanceScale: number;
+  generator: Generator | readonly Generator[];
+  outputType: OutputType;
+  onStep: StepCallback | undefined;
+  signal: AbortSignal | undefined;
+}
+
+/** Results that hold pictures, or the tensor that was asked for, which the caller disposes. */
+export interface Pictures<Output extends Image[] | Tensor = Image[] | Tensor> {
+  images: Output;
+  /**
+   * For each picture whether the checkpoint's safety checker blackened it; only where there is a
+   * checker and something to look at.
+   */
+  nsfwContentDetected?: boolean[];
+}
+
+/** @throws InvalidArgumentError before any network runs */
+export function checkGuidanceScale(options: GenerationOptions, fallback: number): number {
+  return checkNumber(options.guidanceScale ?? fallback, 'guidanceScale');
+}
+
+/** @throws InvalidArgumentError before any network runs */
+export function checkGeneration(
+  options: GenerationOptions,
+  prompts: number,
+  guidanceScale: number,
+): GenerationRequest {
+  const perPrompt = options.numImagesPerPrompt ?? defaults.numImagesPerPrompt;
+  const batch = prompts * checkInteger(perPrompt, 'numImagesPerPrompt', 1);
+  checkFunction(options.onStep, 'onStep');
+  checkSignal(options.signal);
+  return {
+    batch,
+    guidanceScale,
+    generator: checkGenerators(options, batch),
+    outputType: checkChoice(options.outputType ?? defaults.outputType, 'outputType', [
+      'image',
+      'tensor',
+      'latent',
+    ]),
+    onStep: options.onStep,
+    signal: options.signal,
+  };
+}
+
+export function checkEta(options: { eta?: number }): number {
+  return checkNumber(options.eta ?? defaults.eta, 'eta', { min: 0, max: 1 });
+}
+
+export function checkGuidanceRescale(options: { guidanceRescale?: number }): number {
+  const limits = { min: 0, max: 1 };
+  return checkNumber(
+    options.guidanceRescale ?? defaults.guidanceRescale,
+    'guidanceRescale',
+    limits,
+  );
+}
+
+/** The schedule that the options ask for. @throws InvalidArgumentError */
+export function startOptions(options: ScheduleOptions, rest: StartOptions = {}): StartOptions {
+  const { timesteps, sigmas, numInferenceSteps } = options;
+  if (timesteps !== undefined && sigmas !== undefined) {
+    throw new InvalidArgumentError('Expected one of timesteps and sigmas but received both.');
+  }
+  if (timesteps !== undefined) return { ...rest, timesteps };
+  if (sigmas !== undefined) return { ...rest, sigmas };
+  return { ...rest, numInferenceSteps: numInferenceSteps ?? defaults.numInferenceSteps };
+}
+
+/** From the first latents to what the caller asked for. */
+export interface Drawing {
+  request: GenerationRequest;
+  run: SchedulerRun;
+  /** The timesteps to visit; all of the run's unless given. */
+  timesteps?: readonly number[];
+  /** The noisy latents, [B,C,h,w]. */
+  latents: Tensor;
+  /** One network pass over `sample`, [B,…] or, when `guided`, [2B,…] with the negative half first. */
+  predict(sample: Tensor, timestep: number, guided: boolean, step: number): Promise<Tensor>;
+  guided: boolean;
+  guidanceRescale?: number;
+  eta?: number;
+  decoder: LatentDecoder;
+  /** Blackens what may not be shown. */
+  review?: ((picture: Tensor) => Promise<{ picture: Tensor; flagged: boolean[] }>) | undefined;
+}
+
+/** Denoises and decodes. @throws the signal's reason, within one step */
+export async function draw(drawing: Drawing): Promise<Pictures> {
+  const { request, run, review } = drawing;
+  const { outputType, signal } = request;
+  using denoised = await denoise({
+    ...request,
+    run,
+    timesteps: drawing.timesteps ?? run.timesteps,
+    latents: drawing.latents,
+    guided: drawing.guided,
+    guidanceRescale: drawing.guidanceRescale ?? 0,
+    eta: drawing.eta ?? 0,
+    predict: (...values) => drawing.predict(...values),
+    preview: async (current) => {
+      using picture = await toPicture(current, drawing.decoder);
+      return await toImages(picture);
+    },
+  });
+  if (outputType === 'latent') {
+    const images = denoised.alias();
+    rememberOrigin(images, drawing.decoder);
+    return { images };
+  }
+  using decoded = await toPicture(denoised, drawing.decoder);
+  signal?.throwIfAborted();
+  if (review === undefined) return { images: await toOutput(decoded, outputType) };
+  const { picture, flagged } = await review(decoded);
+  using reviewed = picture;
+  return { images: await toOutput(reviewed, outputType), nsfwContentDetected: flagged };
+}
+
+/** The picture of latents, [B,3,H,W] in 0..1, clamped; float32. */
+export async function toPicture(latents: Tensor, decoder: LatentDecoder): Promise<Tensor> {
+  using pixels = await decoder.decode(latents);
+  using halved = linearCombination([0.5], [pixels], { dtype: 'float32' });
+  using shifted = addScalar(halved, 0.5);
+  return clamp(shifted, 0, 1);
+}
+
+async function toOutput(picture: Tensor, outputType: OutputType): Promise<Tensor | Image[]> {
+  return outputType === 'tensor' ? picture.alias() : await toImages(picture);
+}
+
+async function toImages(picture: Tensor): Promise<Image[]> {
+  const { shape } = picture;
+  return postprocessToImages(await picture.toFloat32Array(), shape);
+}

@@ -1,0 +1,95 @@
+// The kinds of parts that checkpoints are made of.
+import { join } from 'node:path';
+
+import { type CheckpointFolder, requireComponent } from '../checkpoints/folder.js';
+import { readJsonObject } from '../checkpoints/json.js';
+import { CheckpointError } from '../errors.js';
+import { Autoencoder } from '../networks/autoencoder.js';
+import { Network } from '../networks/network.js';
+import { TextEncoder } from '../networks/text-encoder.js';
+import { UNet } from '../networks/unet.js';
+import { isScheduler } from '../options.js';
+import { type Scheduler, schedulerFromConfig } from '../schedulers/index.js';
+import { ClipTokenizer } from '../tokenizer/index.js';
+import type { ComponentKind } from './components.js';
+
+/** A part that is one network. */
+function networkKind<Component>(
+  Class: new (network: Network) => Component,
+  what: string,
+  classNames: readonly string[],
+): ComponentKind<Component> {
+  return {
+    what,
+    is: (value): value is Component => value instanceof Class,
+    load: async ({ checkpoint, name, ...options }) => {
+      const { folder, className } = requireComponent(checkpoint, name, classNames);
+      return new Class(await Network.load(folder, className, options));
+    },
+  };
+}
+
+export const unetKind = networkKind(UNet, 'a UNet', ['UNet2DConditionModel']);
+
+export const autoencoderKind = networkKind(Autoencoder, 'an Autoencoder', ['AutoencoderKL']);
+
+/**
+ * An autoencoder that may overflow in float16: where its config says so, it is loaded in float32,
+ * which diffusers converts it to at every use.
+ */
+export const upcastAutoencoderKind: ComponentKind<Autoencoder> = {
+  ...autoencoderKind,
+  load: async (source) => {
+    if (source.dtype !== 'float16') return autoencoderKind.load(source);
+    const { folder } = requireComponent(source.checkpoint, source.name, ['AutoencoderKL']);
+    const { force_upcast: upcast = true } = await readJsonObject(join(folder, 'config.json'));
+    return autoencoderKind.load(upcast === false ? source : { ...source, dtype: 'float32' });
+  },
+};
+
+export const textEncoderKind = networkKind(TextEncoder, 'a TextEncoder', [
+  'CLIPTextModel',
+  'CLIPTextModelWithProjection',
+]);
+
+export const tokenizerKind: ComponentKind<ClipTokenizer> = {
+  what: 'a ClipTokenizer',
+  is: (value) => value instanceof ClipTokenizer,
+  load: async ({ checkpoint, name }) => {
+    const classes = ['CLIPTokenizer', 'CLIPTokenizerFast'];
+    return ClipTokenizer.fromFolder(requireComponent(checkpoint, name, classes).folder);
+  },
+};
+
+export const schedulerKind: ComponentKind<Scheduler> = {
+  what: 'a scheduler',
+  hint: 'Make one with EulerDiscreteScheduler.fromConfig(pipe.scheduler.config).',
+  is: isScheduler,
+  load: ({ checkpoint, name }) => readScheduler(checkpoint, name),
+};
+
+const schedulerFile = 'scheduler_config.json';
+
+/** A table has a number for each; published models have 1000. */
+const mostTrainTimesteps = 1_000_000;
+
+async function readScheduler(checkpoint: CheckpointFolder, name: string): Promise<Scheduler> {
+  const component = checkpoint.components.get(name);
+  const folder = component?.folder ?? join(checkpoint.folder, name);
+  const path = join(folder, schedulerFile);
+  const config = await readJsonObject(path);
+  // model_index.json names the class to use; the file may have been written by another one.
+  const className = component?.className ?? config._class_name;
+  const { num_train_timesteps: steps } = config;
+  if (typeof steps === 'number' && steps > mostTrainTimesteps) {
+    throw new CheckpointError(
+      `Cannot use ${path}: num_train_timesteps is ${steps}, above ${mostTrainTimesteps}.`,
+    );
+  }
+  try {
+    return schedulerFromConfig({ ...config, _class_name: className });
+  } catch (cause) {
+    // To the scheduler a field is an argument; here it stands in a file.
+    throw new CheckpointError(`Cannot use ${path}: ${(cause as Error).message}`, { cause });
+  }
+}
