@@ -259,6 +259,15 @@ test('export makes nothing where the programs are there already', async () => {
   }
 });
 
+test('export takes the folder of a single component', async (context) => {
+  const folder = temporaryFolder(context);
+  const config = { _class_name: 'ControlNetModel', cross_attention_dim: 768 };
+  writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
+  const { code, stdout } = await run(['export', folder, '--python', '/missing/python']);
+  assert.equal(code, 0);
+  assert.match(stdout, /^[\w-]+: [0-9a-f]{16} is in .* already\n$/);
+});
+
 test('export without a Python that starts names the interpreter', async (context) => {
   const folder = temporaryFolder(context);
   const args = ['export', join(demoModel, 'vae'), '--force', '--python', '/missing/python'];

@@ -22,6 +22,8 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
+import forwards_k
+from attention_added import TracedAddedKVProcessor
 from errors import unsupported
 
 
@@ -42,7 +44,6 @@ class TracedAttentionProcessor:
     ) -> Tensor:
         masked = attention_mask is not None
         _require(not masked or attention_mask.ndim == 4, "an attention mask of the library's form")
-        _require(attn.norm_cross is None, "cross_attention_norm")
         _require(attn.norm_q is None and attn.norm_k is None, "query and key norm")
         _require(attn.scale_qk, "unscaled attention")
 
@@ -61,6 +62,8 @@ class TracedAttentionProcessor:
         elif attn.group_norm is not None:
             raise unsupported("The exporter does not support group norm over tokens.")
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        if encoder_hidden_states is not None and attn.norm_cross is not None:
+            context = attn.norm_encoder_hidden_states(context)
 
         query, key, value = (
             projection.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
@@ -101,10 +104,7 @@ def _resnet(self: ResnetBlock2D, input_tensor: Tensor, temb: Tensor | None = Non
     return _divide(input_tensor + hidden, self.output_scale_factor)
 
 
-def _spatially_normed_resnet(
-    self: ResnetBlockCondNorm2D, input_tensor: Tensor, temb: Tensor
-) -> Tensor:
-    _require(self.time_embedding_norm == "spatial", "adaptive group norm")
+def _conditioned_resnet(self: ResnetBlockCondNorm2D, input_tensor: Tensor, temb: Tensor) -> Tensor:
     _require(self.upsample is None and self.downsample is None, "resampling in such a block")
     hidden = self.conv1(self.nonlinearity(self.norm1(input_tensor, temb)))
     hidden = self.conv2(self.nonlinearity(self.norm2(hidden, temb)))
@@ -201,7 +201,7 @@ def _require(condition: bool, what: str) -> None:
 
 _FORWARDS: list[tuple[type, str, Callable]] = [
     (ResnetBlock2D, "forward", _resnet),
-    (ResnetBlockCondNorm2D, "forward", _spatially_normed_resnet),
+    (ResnetBlockCondNorm2D, "forward", _conditioned_resnet),
     (Transformer2DModel, "forward", _transformer),
     (Upsample2D, "forward", _upsample),
     (Downsample2D, "forward", _downsample),
@@ -220,13 +220,12 @@ def traced_forwards(model: nn.Module, reference: Tensor) -> Iterator[None]:
     processors = []
     for module in model.modules():
         if isinstance(module, Attention):
-            if module.added_kv_proj_dim is not None:
-                raise unsupported("The exporter does not support attention with added keys.")
             processors.append((module, module.processor))
-            module.set_processor(TracedAttentionProcessor())
+            plain = module.added_kv_proj_dim is None
+            module.set_processor(TracedAttentionProcessor() if plain else TracedAddedKVProcessor())
     try:
         with ExitStack() as stack:
-            for owner, name, function in _FORWARDS:
+            for owner, name, function in [*_FORWARDS, *forwards_k.FORWARDS]:
                 stack.enter_context(patch.object(owner, name, function))
             # Without scopes the trace is one flat graph instead of one method per module.
             stack.enter_context(
