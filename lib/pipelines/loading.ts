@@ -66,14 +66,6 @@ export function checkLoadingOptions<Components extends ComponentSet>(
   checkSignal(signal);
 }
 
-export function warnOfSafetyChecker({ folder, components }: CheckpointFolder): void {
-  if (!components.has('safety_checker')) return;
-  process.emitWarning(
-    `The checkpoint ${folder} has a safety checker, which torchbrush does not run yet. Check pictures yourself before you show them.`,
-    { code: 'TORCHBRUSH_NO_SAFETY_CHECKER' },
-  );
-}
-
 export function mended<Components extends ComponentSet>(
   { mendScheduler }: PipelineFamily<Components>,
   components: Components,

@@ -36,7 +36,6 @@ import {
   type PipelineClass,
   sharedComponents,
   splitConfig,
-  warnOfSafetyChecker,
 } from './loading.js';
 
 /** The parts that adapters change. */
@@ -78,7 +77,6 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
     const overrides = checkOverrides(this.family, parts);
     signal?.throwIfAborted();
     const checkpoint = await openCheckpointFolder(path);
-    warnOfSafetyChecker(checkpoint);
     const placement = resolvePlacement({ dtype, device });
     const config = { ...configOf(this.family, checkpoint), ...given };
     const components = await loadComponents(this.family, checkpoint, {
