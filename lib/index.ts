@@ -1,3 +1,5 @@
+export type { AdapterWeight, FuseLoraOptions, LoadLoraOptions } from './adapters/lora.js';
+export type { LoadTextualInversionOptions } from './adapters/textual-inversion.js';
 export {
   CheckpointError,
   DisposedError,
@@ -48,11 +50,8 @@ export {
   type LatentUpscaleOptions,
   StableDiffusionLatentUpscalePipeline,
 } from './pipelines/latent-upscale.js';
-export {
-  DiffusionPipeline,
-  type FromPipeOptions,
-  type FromPretrainedOptions,
-} from './pipelines/pipeline.js';
+export type { FromPipeOptions, FromPretrainedOptions } from './pipelines/loading.js';
+export { DiffusionPipeline } from './pipelines/pipeline.js';
 export type {
   StableDiffusionComponents,
   StableDiffusionOptions,

@@ -5,12 +5,8 @@ import type { Image } from '../image.js';
 import type { Tensor } from '../tensor.js';
 import type { ComponentSet } from './components.js';
 import type { Pictures } from './generation.js';
-import {
-  DiffusionPipeline,
-  type FromPipeOptions,
-  type FromPretrainedOptions,
-  type PipelineClass,
-} from './pipeline.js';
+import type { FromPipeOptions, FromPretrainedOptions, PipelineClass } from './loading.js';
+import { DiffusionPipeline } from './pipeline.js';
 import type { StableDiffusionComponents } from './stable-diffusion.js';
 import {
   type ImageToImageOptions,

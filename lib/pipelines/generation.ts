@@ -3,6 +3,7 @@ import { InvalidArgumentError } from '../errors.js';
 import type { Generator } from '../generator.js';
 import type { Image } from '../image.js';
 import { postprocessToImages } from '../images/preprocess.js';
+import { SafetyChecker } from '../networks/safety-checker.js';
 import { addScalar, clamp, linearCombination } from '../ops.js';
 import {
   checkChoice,
@@ -148,12 +149,12 @@ export interface Drawing {
   eta?: number;
   decoder: LatentDecoder;
   /** Blackens what may not be shown. */
-  review?: ((picture: Tensor) => Promise<{ picture: Tensor; flagged: boolean[] }>) | undefined;
+  safetyChecker?: SafetyChecker | undefined;
 }
 
 /** Denoises and decodes. @throws the signal's reason, within one step */
 export async function draw(drawing: Drawing): Promise<Pictures> {
-  const { request, run, review } = drawing;
+  const { request, run, safetyChecker } = drawing;
   const { outputType, signal } = request;
   using denoised = await denoise({
     ...request,
@@ -176,10 +177,11 @@ export async function draw(drawing: Drawing): Promise<Pictures> {
   }
   using decoded = await toPicture(denoised, drawing.decoder);
   signal?.throwIfAborted();
-  if (review === undefined) return { images: await toOutput(decoded, outputType) };
-  const { picture, flagged } = await review(decoded);
-  using reviewed = picture;
-  return { images: await toOutput(reviewed, outputType), nsfwContentDetected: flagged };
+  if (safetyChecker === undefined) return { images: await toOutput(decoded, outputType) };
+  const nsfwContentDetected = await safetyChecker.check(await toImages(decoded));
+  signal?.throwIfAborted();
+  using reviewed = SafetyChecker.blacken(decoded, nsfwContentDetected);
+  return { images: await toOutput(reviewed, outputType), nsfwContentDetected };
 }
 
 /** The picture of latents, [B,3,H,W] in 0..1, clamped; float32. */

@@ -4,8 +4,11 @@ import { join } from 'node:path';
 import { type CheckpointFolder, requireComponent } from '../checkpoints/folder.js';
 import { readJsonObject } from '../checkpoints/json.js';
 import { CheckpointError } from '../errors.js';
+import { readPreprocessor } from '../images/clip-preprocess.js';
 import { Autoencoder } from '../networks/autoencoder.js';
+import { AutoencoderTiny } from '../networks/autoencoder-tiny.js';
 import { Network } from '../networks/network.js';
+import { SafetyChecker } from '../networks/safety-checker.js';
 import { TextEncoder } from '../networks/text-encoder.js';
 import { UNet } from '../networks/unet.js';
 import { isScheduler } from '../options.js';
@@ -31,7 +34,18 @@ function networkKind<Component>(
 
 export const unetKind = networkKind(UNet, 'a UNet', ['UNet2DConditionModel']);
 
-export const autoencoderKind = networkKind(Autoencoder, 'an Autoencoder', ['AutoencoderKL']);
+export const autoencoderKind: ComponentKind<Autoencoder> = {
+  what: 'an Autoencoder',
+  is: (value) => value instanceof Autoencoder,
+  load: async ({ checkpoint, name, ...options }) => {
+    const classes = ['AutoencoderKL', 'AutoencoderTiny'];
+    const { folder, className } = requireComponent(checkpoint, name, classes);
+    const network = await Network.load(folder, className, options);
+    return className === 'AutoencoderTiny'
+      ? new AutoencoderTiny(network)
+      : new Autoencoder(network);
+  },
+};
 
 /**
  * An autoencoder that may overflow in float16: where its config says so, it is loaded in float32,
@@ -41,7 +55,7 @@ export const upcastAutoencoderKind: ComponentKind<Autoencoder> = {
   ...autoencoderKind,
   load: async (source) => {
     if (source.dtype !== 'float16') return autoencoderKind.load(source);
-    const { folder } = requireComponent(source.checkpoint, source.name, ['AutoencoderKL']);
+    const folder = join(source.checkpoint.folder, source.name);
     const { force_upcast: upcast = true } = await readJsonObject(join(folder, 'config.json'));
     return autoencoderKind.load(upcast === false ? source : { ...source, dtype: 'float32' });
   },
@@ -51,6 +65,18 @@ export const textEncoderKind = networkKind(TextEncoder, 'a TextEncoder', [
   'CLIPTextModel',
   'CLIPTextModelWithProjection',
 ]);
+
+export const safetyCheckerKind: ComponentKind<SafetyChecker> = {
+  what: 'a SafetyChecker',
+  hint: 'Use null to draw without one.',
+  is: (value) => value instanceof SafetyChecker,
+  load: async ({ checkpoint, name, ...options }) => {
+    const { folder } = requireComponent(checkpoint, name, ['StableDiffusionSafetyChecker']);
+    const extractor = checkpoint.components.get('feature_extractor');
+    const preprocessor = extractor && (await readPreprocessor(extractor.folder));
+    return SafetyChecker.load(folder, { ...options, preprocessor });
+  },
+};
 
 export const tokenizerKind: ComponentKind<ClipTokenizer> = {
   what: 'a ClipTokenizer',

@@ -2,6 +2,7 @@
 // but where the first latents come from.
 import { expected, InvalidArgumentError } from '../errors.js';
 import type { Autoencoder } from '../networks/autoencoder.js';
+import type { SafetyChecker } from '../networks/safety-checker.js';
 import type { TextEncoder } from '../networks/text-encoder.js';
 import type { UNet } from '../networks/unet.js';
 import { checkInteger, checkPrompt, checkTensor, defaults } from '../options.js';
@@ -32,6 +33,7 @@ import {
 } from './generation.js';
 import {
   autoencoderKind,
+  safetyCheckerKind,
   schedulerKind,
   textEncoderKind,
   tokenizerKind,
@@ -45,6 +47,8 @@ export interface StableDiffusionComponents {
   tokenizer: ClipTokenizer;
   unet: UNet;
   scheduler: Scheduler;
+  /** Blackens pictures that its checkpoint's authors did not want drawn. */
+  safetyChecker?: SafetyChecker;
 }
 
 export const stableDiffusion: PipelineFamily<StableDiffusionComponents> = {
@@ -54,6 +58,7 @@ export const stableDiffusion: PipelineFamily<StableDiffusionComponents> = {
     vae: { name: 'vae', kind: autoencoderKind },
     unet: { name: 'unet', kind: unetKind },
     tokenizer: { name: 'tokenizer', kind: tokenizerKind },
+    safetyChecker: { name: 'safety_checker', kind: safetyCheckerKind, optional: true },
   },
   config: {},
   misfit: (components) =>
@@ -240,7 +245,7 @@ export async function generate(
   run: SchedulerRun,
   firstLatents: () => Promise<Tensor>,
 ): Promise<Pictures> {
-  const { unet, vae } = components;
+  const { unet, vae, safetyChecker } = components;
   using conditions = await encodeConditions(components, request.prompt);
   request.signal?.throwIfAborted();
   using latents = await firstLatents();
@@ -257,6 +262,7 @@ export async function generate(
       return unet.predict(sample, timestep, promptEmbeds, { timestepCond });
     },
     decoder: vae,
+    safetyChecker,
   });
   return pictures;
 }
