@@ -48,9 +48,11 @@ def write(program: dict[str, Any], folder: Path) -> None:
             inputs = entry.make(case, torch.Generator().manual_seed(1))
             with torch.no_grad():
                 outputs = entry.eager(model, inputs)
-            named = {f"out:{name}": value for name, value in zip(entry.outputs, outputs, strict=True)}
-            values = {name: value.contiguous().clone() for name, value in {**inputs, **named}.items()}
-            save_file(values, folder / f"{entry.name}.{index}.safetensors")
+            names = (f"out:{name}" for name in entry.outputs)
+            values = {**inputs, **dict(zip(names, outputs, strict=True))}
+            # Outputs may share memory, which the format has no word for.
+            copies = {name: value.contiguous().clone() for name, value in values.items()}
+            save_file(copies, folder / f"{entry.name}.{index}.safetensors")
 
 
 if __name__ == "__main__":
