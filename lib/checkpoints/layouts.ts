@@ -27,6 +27,12 @@ const autoencoderLayout: Layout = {
   harmless: [],
 };
 
+// Kandinsky goes past the codebook, which nothing then reads.
+const quantizingLayout: Layout = {
+  ...autoencoderLayout,
+  harmless: [/^quantize\.embedding\.weight$/],
+};
+
 // transformers 5 dropped the wrapping module; position_ids were saved until 4.31.
 const clipLayout: Layout = {
   fileStem: 'model',
@@ -38,6 +44,7 @@ const layouts: Record<string, Layout> = {
   AutoencoderKL: autoencoderLayout,
   CLIPTextModel: clipLayout,
   CLIPTextModelWithProjection: { ...clipLayout, harmless: clipLayout.harmless.slice(0, 2) },
+  VQModel: quantizingLayout,
 };
 
 export function layoutOf(className: string): Layout {

@@ -10,6 +10,7 @@ import {
   dropDefaults,
 } from './architecture-rule.js';
 import { unet2DConditionModel } from './architecture-unet.js';
+import { vqModel } from './architecture-vq.js';
 
 /** A network architecture in the one form that all configs of it share. */
 export interface Architecture {
@@ -26,6 +27,7 @@ const rules: Readonly<Record<string, ArchitectureRule>> = {
   AutoencoderKL: autoencoderKL,
   CLIPTextModel: clipTextModel,
   CLIPTextModelWithProjection: clipTextModelWithProjection,
+  VQModel: vqModel,
 };
 
 /** The classes whose configs {@link canonicalArchitecture} knows. */

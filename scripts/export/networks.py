@@ -67,6 +67,10 @@ def network(class_name: str, config: dict[str, Any]) -> Network:
         from networks_clip import clip_text
 
         return clip_text(class_name, config)
+    if class_name == "VQModel":
+        from networks_vq import vq_model
+
+        return vq_model(config)
     raise unsupported(f"The exporter does not support the class {class_name}.")
 
 

@@ -20,7 +20,7 @@ def autoencoder_kl(config: dict[str, Any]) -> Network:
         outputs=("mean", "std"),
         run=_encode,
         eager=_eager_encode,
-        make=_pixels(config["in_channels"], factor),
+        make=pixels(config["in_channels"], factor),
         example_case={"batch": 2, "height": 5, "width": 3},
         cases=(
             {"batch": 1, "height": 8, "width": 8},
@@ -36,7 +36,7 @@ def autoencoder_kl(config: dict[str, Any]) -> Network:
         outputs=("sample",),
         run=_decode,
         eager=lambda model, tensors: model.decode(tensors["latents"], return_dict=False),
-        make=_latents(config["latent_channels"]),
+        make=latents(config["latent_channels"]),
         example_case=encode.example_case,
         cases=encode.cases,
         reference="latents",
@@ -65,7 +65,7 @@ def _decode(model: nn.Module, tensors: Inputs) -> Tensor:
     return model.decoder(latents)
 
 
-def _pixels(channels: int, factor: int) -> MakeInputs:
+def pixels(channels: int, factor: int) -> MakeInputs:
     def make(case: dict[str, int], generator: torch.Generator) -> Inputs:
         size = (case["height"] * factor, case["width"] * factor)
         return {"sample": torch.rand(case["batch"], channels, *size, generator=generator) * 2 - 1}
@@ -73,7 +73,7 @@ def _pixels(channels: int, factor: int) -> MakeInputs:
     return make
 
 
-def _latents(channels: int) -> MakeInputs:
+def latents(channels: int) -> MakeInputs:
     def make(case: dict[str, int], generator: torch.Generator) -> Inputs:
         shape = (case["batch"], channels, case["height"], case["width"])
         return {"latents": torch.randn(shape, generator=generator)}
