@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { CheckpointError } from '../errors.js';
 import { autoencoderKL } from './architecture-autoencoder.js';
 import { clipTextModel, clipTextModelWithProjection } from './architecture-clip.js';
+import { priorTransformer } from './architecture-prior.js';
 import {
   type ArchitectureRule,
   type Config,
@@ -27,6 +28,7 @@ const rules: Readonly<Record<string, ArchitectureRule>> = {
   AutoencoderKL: autoencoderKL,
   CLIPTextModel: clipTextModel,
   CLIPTextModelWithProjection: clipTextModelWithProjection,
+  PriorTransformer: priorTransformer,
   VQModel: vqModel,
 };
 

@@ -125,7 +125,10 @@ def _with_random_weights(model: nn.Module) -> nn.Module:
             else:
                 parameter.uniform_(-0.1, 0.1, generator=generator)
         for name, buffer in model.named_buffers():
-            if not name.endswith("position_ids"):
+            if name.endswith("position_ids"):
+                buffer.copy_(torch.arange(buffer.shape[-1]).expand(buffer.shape))
+            elif name == "causal_attention_mask":
+                buffer.fill_(-10000.0).triu_(1)
+            else:
                 raise comparison_failure(f"No value is known for the buffer {name}.")
-            buffer.copy_(torch.arange(buffer.shape[-1]).expand(buffer.shape))
     return model

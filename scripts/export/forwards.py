@@ -40,7 +40,8 @@ class TracedAttentionProcessor:
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
-        _require(attention_mask is None, "an attention mask")
+        masked = attention_mask is not None
+        _require(not masked or attention_mask.ndim == 4, "an attention mask of the library's form")
         _require(attn.norm_cross is None, "cross_attention_norm")
         _require(attn.norm_q is None and attn.norm_k is None, "query and key norm")
         _require(attn.scale_qk, "unscaled attention")
@@ -65,7 +66,7 @@ class TracedAttentionProcessor:
             projection.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
             for projection in (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context))
         )
-        attended = F.scaled_dot_product_attention(query, key, value)
+        attended = F.scaled_dot_product_attention(query, key, value, attention_mask)
         result = attn.to_out[0](attended.transpose(1, 2).flatten(2))
 
         if spatial:

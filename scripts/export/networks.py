@@ -71,6 +71,10 @@ def network(class_name: str, config: dict[str, Any]) -> Network:
         from networks_vq import vq_model
 
         return vq_model(config)
+    if class_name == "PriorTransformer":
+        from networks_prior import prior_transformer
+
+        return prior_transformer(config)
     raise unsupported(f"The exporter does not support the class {class_name}.")
 
 
