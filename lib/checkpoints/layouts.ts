@@ -40,10 +40,21 @@ const clipLayout: Layout = {
   harmless: [/^embeddings\.position_ids$/, /^logit_scale$/, /^text_projection\.weight$/],
 };
 
+// Some savers left the wrapping module out; the safety checker was saved with it twice.
+const clipVisionLayout: Layout = {
+  fileStem: 'model',
+  renames: [
+    [/^(?:vision_model\.)*(embeddings|pre_layrnorm|encoder|post_layernorm)\./, 'vision_model.$1.'],
+  ],
+  harmless: [/^vision_model\.embeddings\.position_ids$/],
+};
+
 const layouts: Record<string, Layout> = {
   AutoencoderKL: autoencoderLayout,
   CLIPTextModel: clipLayout,
   CLIPTextModelWithProjection: { ...clipLayout, harmless: clipLayout.harmless.slice(0, 2) },
+  CLIPVisionModelWithProjection: clipVisionLayout,
+  StableDiffusionSafetyChecker: clipVisionLayout,
   VQModel: quantizingLayout,
 };
 

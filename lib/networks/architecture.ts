@@ -11,6 +11,10 @@ import {
   dropDefaults,
 } from './architecture-rule.js';
 import { unet2DConditionModel } from './architecture-unet.js';
+import {
+  clipVisionModelWithProjection,
+  stableDiffusionSafetyChecker,
+} from './architecture-vision.js';
 import { vqModel } from './architecture-vq.js';
 
 /** A network architecture in the one form that all configs of it share. */
@@ -28,7 +32,9 @@ const rules: Readonly<Record<string, ArchitectureRule>> = {
   AutoencoderKL: autoencoderKL,
   CLIPTextModel: clipTextModel,
   CLIPTextModelWithProjection: clipTextModelWithProjection,
+  CLIPVisionModelWithProjection: clipVisionModelWithProjection,
   PriorTransformer: priorTransformer,
+  StableDiffusionSafetyChecker: stableDiffusionSafetyChecker,
   VQModel: vqModel,
 };
 

@@ -75,6 +75,14 @@ def network(class_name: str, config: dict[str, Any]) -> Network:
         from networks_prior import prior_transformer
 
         return prior_transformer(config)
+    if class_name == "CLIPVisionModelWithProjection":
+        from networks_vision import clip_vision
+
+        return clip_vision(config)
+    if class_name == "StableDiffusionSafetyChecker":
+        from networks_vision import safety_checker
+
+        return safety_checker(config)
     raise unsupported(f"The exporter does not support the class {class_name}.")
 
 

@@ -61,7 +61,7 @@ def _encode(model: nn.Module, input_ids: Tensor, end_of_text: int) -> tuple[Tens
     hidden = hidden + embeddings.position_embedding.weight[: input_ids.shape[1]]
     states = [hidden]
     for layer in text.encoder.layers:
-        hidden = hidden + _attention(layer.self_attn, layer.layer_norm1(hidden))
+        hidden = hidden + attention(layer.self_attn, layer.layer_norm1(hidden), causal=True)
         hidden = hidden + layer.mlp(layer.layer_norm2(hidden))
         states.append(hidden)
     normed = [text.final_layer_norm(state) for state in states]
@@ -77,15 +77,15 @@ def _encode(model: nn.Module, input_ids: Tensor, end_of_text: int) -> tuple[Tens
     return (last, pooled, *states, *normed)
 
 
-def _attention(attention: nn.Module, hidden: Tensor) -> Tensor:
-    heads = attention.num_heads
+def attention(module: nn.Module, hidden: Tensor, causal: bool) -> Tensor:
+    heads = module.num_heads
     query, key, value = (
         projection(hidden).unflatten(-1, (heads, -1)).transpose(1, 2)
-        for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+        for projection in (module.q_proj, module.k_proj, module.v_proj)
     )
-    # Causal for every length, without a mask that would have one.
-    attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-    return attention.out_proj(attended.transpose(1, 2).flatten(2))
+    # A mask would have a length; this is causal for every one.
+    attended = F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+    return module.out_proj(attended.transpose(1, 2).flatten(2))
 
 
 def _eager(model: nn.Module, tensors: Inputs) -> tuple[Tensor, ...]:
