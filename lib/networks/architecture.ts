@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { CheckpointError } from '../errors.js';
-import { autoencoderKL } from './architecture-autoencoder.js';
+import { autoencoderKL, autoencoderTiny } from './architecture-autoencoder.js';
 import { clipTextModel, clipTextModelWithProjection } from './architecture-clip.js';
 import { priorTransformer } from './architecture-prior.js';
 import {
@@ -32,6 +32,7 @@ const rules: Readonly<Record<string, ArchitectureRule>> = {
   AutoencoderKL: autoencoderKL,
   CLIPTextModel: clipTextModel,
   CLIPTextModelWithProjection: clipTextModelWithProjection,
+  AutoencoderTiny: autoencoderTiny,
   CLIPVisionModelWithProjection: clipVisionModelWithProjection,
   PriorTransformer: priorTransformer,
   StableDiffusionSafetyChecker: stableDiffusionSafetyChecker,

@@ -39,7 +39,7 @@ export class Autoencoder {
   /** Pixels [B,3,H,W], about −1..1, of scaled latents. */
   async decode(latents: Tensor): Promise<Tensor> {
     using unscaled = linearCombination([1 / this.scalingFactor], [latents]);
-    return await this.#perPicture(unscaled, async (part) => {
+    return await this.perPicture(unscaled, async (part) => {
       const [pixels] = await this.network.run('decode', { latents: part }, ['sample']);
       return pixels as Tensor;
     });
@@ -48,7 +48,7 @@ export class Autoencoder {
   async #moments(pixels: Tensor): Promise<[Tensor, Tensor]> {
     // Both halves of the moments at once, so that slicing stays in one place.
     let channels = 0;
-    using both = await this.#perPicture(pixels, async (part) => {
+    using both = await this.perPicture(pixels, async (part) => {
       const [mean, std] = await this.network.run('encode', { sample: part }, ['mean', 'std']);
       using means = mean as Tensor;
       using stds = std as Tensor;
@@ -58,7 +58,11 @@ export class Autoencoder {
     return [narrow(both, 1, 0, channels), narrow(both, 1, channels, channels)];
   }
 
-  async #perPicture(batch: Tensor, run: (part: Tensor) => Promise<Tensor>): Promise<Tensor> {
+  /** What `run` makes of a batch: at once, or picture by picture where slicing is on. */
+  protected async perPicture(
+    batch: Tensor,
+    run: (part: Tensor) => Promise<Tensor>,
+  ): Promise<Tensor> {
     const count = batch.shape[0] as number;
     if (!this.slicing || count === 1) return run(batch);
     const parts: Tensor[] = [];

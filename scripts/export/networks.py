@@ -67,6 +67,10 @@ def network(class_name: str, config: dict[str, Any]) -> Network:
         from networks_clip import clip_text
 
         return clip_text(class_name, config)
+    if class_name == "AutoencoderTiny":
+        from networks_autoencoder import autoencoder_tiny
+
+        return autoencoder_tiny(config)
     if class_name == "VQModel":
         from networks_vq import vq_model
 

@@ -1,9 +1,12 @@
-"""AutoencoderKL: pixels to the mean and spread of their latents, and latents to pixels."""
+"""AutoencoderKL: pixels to the mean and spread of their latents, and latents to pixels.
+
+AutoencoderTiny: pixels to latents and back.
+"""
 
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor, nn
 
 from networks import Entry, Inputs, MakeInputs, Network, build_on_meta, require_config
@@ -43,6 +46,39 @@ def autoencoder_kl(config: dict[str, Any]) -> Network:
         prefixes=("decoder.", "post_quant_conv."),
     )
     return Network(lambda: build_on_meta(lambda: AutoencoderKL(**config)), (encode, decode))
+
+
+def autoencoder_tiny(config: dict[str, Any]) -> Network:
+    require_config(config, "upsample_fn", {None, "nearest"})
+    encode = Entry(
+        name="encode",
+        inputs=("sample",),
+        outputs=("latents",),
+        run=lambda model, tensors: model.encoder(tensors["sample"]),
+        eager=lambda model, tensors: model.encode(tensors["sample"], return_dict=False),
+        make=pixels(config["in_channels"], 2 ** (len(config["num_encoder_blocks"]) - 1)),
+        example_case={"batch": 2, "height": 5, "width": 3},
+        cases=(
+            {"batch": 1, "height": 8, "width": 8},
+            {"batch": 2, "height": 9, "width": 7},
+            {"batch": 3, "height": 3, "width": 6},
+        ),
+        reference="sample",
+        prefixes=("encoder.",),
+    )
+    decode = Entry(
+        name="decode",
+        inputs=("latents",),
+        outputs=("sample",),
+        run=lambda model, tensors: model.decoder(tensors["latents"]),
+        eager=lambda model, tensors: model.decode(tensors["latents"], return_dict=False),
+        make=latents(config["latent_channels"]),
+        example_case=encode.example_case,
+        cases=encode.cases,
+        reference="latents",
+        prefixes=("decoder.",),
+    )
+    return Network(lambda: build_on_meta(lambda: AutoencoderTiny(**config)), (encode, decode))
 
 
 def _encode(model: nn.Module, tensors: Inputs) -> tuple[Tensor, Tensor]:
