@@ -47,6 +47,16 @@ export {
   StableDiffusionPipeline,
   type TextToImageOptions,
 } from './pipelines/stable-diffusion-text2img.js';
+export type { StableDiffusionXLComponents } from './pipelines/stable-diffusion-xl.js';
+export {
+  StableDiffusionXLImg2ImgPipeline,
+  type XLImageToImageOptions,
+} from './pipelines/stable-diffusion-xl-img2img.js';
+export type { StableDiffusionXLOptions } from './pipelines/stable-diffusion-xl-options.js';
+export {
+  StableDiffusionXLPipeline,
+  type XLTextToImageOptions,
+} from './pipelines/stable-diffusion-xl-text2img.js';
 export * from './schedulers/index.js';
 export { type DeviceInfo, devices, type MemoryStats, memoryStats } from './stats.js';
 export { type DType, Tensor, type TensorData } from './tensor.js';

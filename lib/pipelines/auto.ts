@@ -17,15 +17,25 @@ import {
   StableDiffusionImg2ImgPipeline,
 } from './stable-diffusion-img2img.js';
 import { StableDiffusionPipeline, type TextToImageOptions } from './stable-diffusion-text2img.js';
+import type { StableDiffusionXLComponents } from './stable-diffusion-xl.js';
+import {
+  StableDiffusionXLImg2ImgPipeline,
+  type XLImageToImageOptions,
+} from './stable-diffusion-xl-img2img.js';
+import {
+  StableDiffusionXLPipeline,
+  type XLTextToImageOptions,
+} from './stable-diffusion-xl-text2img.js';
 
 /** Options of every text-to-image class; the class at hand refuses those that are not its own. */
-export type AnyTextToImageOptions = TextToImageOptions;
+export type AnyTextToImageOptions = TextToImageOptions & XLTextToImageOptions;
 
 /** Options of every image-to-image class; the class at hand refuses those that are not its own. */
-export type AnyImageToImageOptions = ImageToImageOptions;
+export type AnyImageToImageOptions = ImageToImageOptions & XLImageToImageOptions;
 
 /** The parts of every family; which ones there are depends on the checkpoint. */
-export type AnyComponents = ComponentSet & Partial<StableDiffusionComponents>;
+export type AnyComponents = ComponentSet &
+  Partial<StableDiffusionComponents & StableDiffusionXLComponents>;
 
 /** A pipeline of whichever class the checkpoint is made for. */
 export interface AnyPipeline<Options> extends DiffusionPipeline<AnyComponents> {
@@ -52,6 +62,10 @@ const families: readonly Family[] = [
   family(StableDiffusionPipeline, StableDiffusionImg2ImgPipeline, [
     'StableDiffusionPipeline',
     'StableDiffusionImg2ImgPipeline',
+  ]),
+  family(StableDiffusionXLPipeline, StableDiffusionXLImg2ImgPipeline, [
+    'StableDiffusionXLPipeline',
+    'StableDiffusionXLImg2ImgPipeline',
   ]),
 ];
 

@@ -50,13 +50,16 @@ export type ComponentOverrides<Components> = {
     | (undefined extends Components[Name] ? null : never);
 };
 
+/** Values beside the parts that checkpoints are published with, such as `requiresAestheticsScore`. */
+export type PipelineConfig = Readonly<Record<string, boolean | number>>;
+
 /** What all pipelines of a family have in common. */
 export interface PipelineFamily<Components extends ComponentSet> {
   readonly slots: ComponentSlots<Components>;
   /** Values beside the parts in `model_index.json` that the pipelines use, with their defaults. */
-  readonly config: Readonly<Record<string, boolean | number>>;
+  readonly config: PipelineConfig;
   /** Why parts cannot work together, in words; undefined where they can. */
-  misfit(components: Readonly<Components>): string | undefined;
+  misfit(components: Readonly<Components>, config: PipelineConfig): string | undefined;
   /** What the constructor of diffusers' class changes in a checkpoint's scheduler. */
   mendScheduler?(scheduler: Scheduler): Scheduler;
 }
@@ -73,6 +76,7 @@ export interface LoadProgress {
 
 export interface LoadOptions<Components> extends Placement {
   variant: string | undefined;
+  config: PipelineConfig;
   overrides: ComponentOverrides<Components>;
   onProgress: ((progress: LoadProgress) => void) | undefined;
   signal: AbortSignal | undefined;
@@ -156,7 +160,7 @@ export async function loadComponents<Components extends ComponentSet>(
     await Promise.allSettled(parts);
     const components = Object.fromEntries(await Promise.all(parts)) as unknown as Components;
     signal?.throwIfAborted();
-    const reason = family.misfit(components);
+    const reason = family.misfit(components, options.config);
     if (reason === undefined) return components;
     throw new CheckpointError(
       `The components of ${checkpoint.folder} do not fit together: ${reason}.`,

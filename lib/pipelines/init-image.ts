@@ -144,13 +144,26 @@ function toUnitRange(pixels: Tensor): Tensor {
   return divide(asFloat, largest);
 }
 
-/** Draws, in this order: the posterior sample of the pixels, then the noise. */
+/** The shape of the latents that a batch of pictures has. */
+export function latentShape(
+  { kind, tensor }: PreparedImage,
+  { vae }: { vae: Autoencoder },
+  batch: number,
+): number[] {
+  const [, , height = 0, width = 0] = tensor.shape;
+  const factor = kind === 'latents' ? 1 : vae.scaleFactor;
+  return [batch, vae.latentChannels, height / factor, width / factor];
+}
+
 export interface InitImageOptions {
   /** Whether noise is added for the run's first timestep; true unless given. */
   addNoise?: boolean;
 }
 
-/** Latents [B,C,h,w] of the init image, with the noise of the run's first timestep. */
+/**
+ * Latents [B,C,h,w] of the init image, with the noise of the run's first timestep. Draws, in this
+ * order: the posterior sample of the pixels, then the noise.
+ */
 export async function encodeInitImage(
   init: PreparedImage,
   { vae, unet }: { vae: Autoencoder; unet: UNet },
@@ -159,11 +172,13 @@ export async function encodeInitImage(
   { addNoise = true }: InitImageOptions = {},
 ): Promise<Tensor> {
   const { dtype, device } = unet.network;
-  using placed = init.tensor.to({ dtype, device });
+  using placed = init.tensor.to(init.kind === 'latents' ? { dtype, device } : { device });
   // One generator per picture: the pictures are tiled first, so that each has its own posterior.
   using source = Array.isArray(generator) ? tile(placed, batch) : placed.alias();
   using encoded = init.kind === 'latents' ? source.alias() : await vae.encode(source, generator);
-  using latents = tile(encoded, batch);
+  // The autoencoder may work in another dtype than the UNet.
+  using converted = encoded.to({ dtype });
+  using latents = tile(converted, batch);
   if (!addNoise) return latents.alias();
   using noise = noiseLike(latents, generator);
   return run.addNoise(latents, noise, run.timesteps[0] as number);

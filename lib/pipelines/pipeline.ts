@@ -17,6 +17,7 @@ import {
   type LoadProgress,
   loadComponents,
   networksOf,
+  type PipelineConfig,
   type PipelineFamily,
   retainAll,
   slotsOf,
@@ -35,9 +36,6 @@ export interface LoadingOptions {
   /** Stops loading between two components. */
   signal?: AbortSignal;
 }
-
-/** Values beside the parts that checkpoints are published with, such as `requiresAestheticsScore`. */
-export type PipelineConfig = Readonly<Record<string, boolean | number>>;
 
 /** Instead of what the checkpoint says; each for the pipelines whose `config` has it. */
 export interface ConfigOptions {
@@ -89,23 +87,22 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
   ): Promise<Pipeline> {
     checkLoadingOptions(this.family, options);
     const { dtype, device, variant, onProgress, signal, ...rest } = options;
-    const { config, parts } = splitConfig(this.family, rest);
+    const { config: given, parts } = splitConfig(this.family, rest);
     const overrides = checkOverrides(this.family, parts);
     signal?.throwIfAborted();
     const checkpoint = await openCheckpointFolder(path);
     warnOfSafetyChecker(checkpoint);
     const placement = resolvePlacement({ dtype, device });
+    const config = { ...configOf(this.family, checkpoint), ...given };
     const components = await loadComponents(this.family, checkpoint, {
       ...placement,
       variant,
+      config,
       overrides,
       onProgress,
       signal,
     });
-    return new this(mended(this.family, components), {
-      ...configOf(this.family, checkpoint),
-      ...config,
-    });
+    return new this(mended(this.family, components), config);
   }
 
   /**
@@ -125,14 +122,15 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
       [...Object.keys(family.slots), ...Object.keys(family.config)],
       'fromPipe',
     );
-    const { config, parts } = splitConfig(family, overrides);
+    const { config: given, parts } = splitConfig(family, overrides);
+    const config = { ...family.config, ...pipe.config, ...given };
     const components = sharedComponents(family, pipe, checkOverrides(family, parts));
-    const reason = family.misfit(components);
+    const reason = family.misfit(components, config);
     if (reason !== undefined) {
       throw new InvalidArgumentError(`Expected components that fit together, but ${reason}.`);
     }
     retainAll(networksOf(components));
-    return new this(mended(family, components), { ...family.config, ...pipe.config, ...config });
+    return new this(mended(family, components), config);
   }
 
   /** The parts, as camelCase names. They belong to the pipeline: do not dispose them. */

@@ -16,8 +16,8 @@ import type { SchedulerRun } from '../schedulers/scheduler.js';
 import type { Tensor } from '../tensor.js';
 import type { ClipTokenizer } from '../tokenizer/index.js';
 import type { PipelineFamily } from './components.js';
-import { Conditioning } from './conditioning.js';
-import { misfit } from './fit.js';
+import { Conditions } from './conditions.js';
+import { misfitOfEmbeddings, misfitOfLatents, misfitOfPlaces, misfitOfTokens } from './fit.js';
 import {
   checkEta,
   checkGeneration,
@@ -56,7 +56,11 @@ export const stableDiffusion: PipelineFamily<StableDiffusionComponents> = {
     tokenizer: { name: 'tokenizer', kind: tokenizerKind },
   },
   config: {},
-  misfit,
+  misfit: (components) =>
+    misfitOfLatents(components) ??
+    misfitOfEmbeddings(components.unet, [components.textEncoder]) ??
+    misfitOfTokens(components.tokenizer, components.textEncoder) ??
+    misfitOfPlaces(components),
   mendScheduler,
 };
 
@@ -235,7 +239,7 @@ export async function generate(
   firstLatents: () => Promise<Tensor>,
 ): Promise<Pictures> {
   const { unet, vae } = components;
-  using conditioning = await encode(components, request.prompt);
+  using conditions = await encode(components, request.prompt);
   request.signal?.throwIfAborted();
   using latents = await firstLatents();
   using timestepCond = unet.guidanceEmbedding(request.guidanceScale, request.batch);
@@ -247,7 +251,7 @@ export async function generate(
     guidanceRescale: request.guidanceRescale,
     eta: request.eta,
     predict: (sample, timestep, guided) => {
-      const { promptEmbeds } = conditioning.of(guided);
+      const { promptEmbeds } = conditions.of(guided);
       return unet.predict(sample, timestep, promptEmbeds, { timestepCond });
     },
     decode: (scaled) => vae.decode(scaled),
@@ -258,10 +262,7 @@ export async function generate(
 async function encode(
   { tokenizer, textEncoder }: Readonly<StableDiffusionComponents>,
   prompt: PromptOptions,
-): Promise<Conditioning> {
+): Promise<Conditions<'promptEmbeds'>> {
   const { positive, negative } = await encodePrompts(tokenizer, textEncoder, prompt);
-  return new Conditioning(
-    { promptEmbeds: positive },
-    negative === undefined ? undefined : { promptEmbeds: negative },
-  );
+  return Conditions.fromHalves({ promptEmbeds: positive }, negative && { promptEmbeds: negative });
 }
