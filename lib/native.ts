@@ -42,7 +42,10 @@ export interface Placement {
 }
 
 export interface NativeNetwork {
-  run(inputs: NativeTensor[], outputs: readonly number[]): Promise<NativeTensor[]>;
+  /** `null` where an optional input is absent. */
+  run(inputs: (NativeTensor | null)[], outputs: readonly number[]): Promise<NativeTensor[]>;
+  /** How often each operator occurs in a run with the given inputs. */
+  operators(given: readonly boolean[], outputs: readonly number[]): Record<string, number>;
   dispose(): void;
 }
 
@@ -72,7 +75,7 @@ export interface Core {
   ): NativeTensor;
   randn(shape: readonly number[], generator: NativeGenerator, dtype: string): NativeTensor;
   NativeGenerator: new (seed: bigint) => NativeGenerator;
-  loadProgram(bytes: Uint8Array): Promise<NativeProgram>;
+  loadProgram(bytes: Uint8Array, optionalInputs: readonly number[]): Promise<NativeProgram>;
   createNetwork(
     program: NativeProgram,
     placements: Placement[],

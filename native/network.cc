@@ -1,5 +1,6 @@
 #include "network.h"
 
+#include <numeric>
 #include <set>
 #include <unordered_map>
 #include <utility>
@@ -73,26 +74,47 @@ Network::Network(std::shared_ptr<const Program> program, const std::vector<Place
   UsePackedOperators(instructions_, fixed_, packable, mapped);
 }
 
-const Network::Plan& Network::PlanFor(const std::vector<int32_t>& outputs) {
-  const auto known = plans_.find(outputs);
-  if (known != plans_.end()) return known->second;
+// Where the value of every slot lies when some inputs are absent.
+std::vector<ValueRef> Network::PlacesWithout(const std::vector<bool>& absent) const {
+  std::vector<ValueRef> places(program_->slot_count);
+  std::iota(places.begin(), places.end(), 0);
+  for (const auto& instruction : instructions_) {
+    for (const ValueRef input : instruction.inputs) {
+      if (input < 0 || input >= program_->input_count || !absent[input]) continue;
+      const ValueRef value = ValueWithout(*program_, instruction, input).value();
+      places[instruction.outputs[0]] = value >= 0 ? places[value] : value;
+    }
+  }
+  return places;
+}
+
+Network::Plan Network::MakePlan(const std::vector<bool>& absent, const std::vector<int32_t>& outputs) const {
+  TORCH_CHECK(absent.size() == program_->optional.size(), "The program takes ", program_->optional.size(),
+              " inputs, not ", absent.size(), ".");
+  for (size_t i = 0; i < absent.size(); ++i) {
+    TORCH_CHECK(!absent[i] || program_->optional[i], "Input ", i, " of the program is missing.");
+  }
+  const std::vector<ValueRef> places = PlacesWithout(absent);
+  const auto place_of = [&](ValueRef value) { return value >= 0 ? places[value] : value; };
   std::vector<bool> needed(program_->slot_count, false);
   std::set<ValueRef> kept;
+  Plan plan;
   for (const int32_t output : outputs) {
-    const ValueRef place = program_->outputs.at(output);
+    const ValueRef place = place_of(program_->outputs.at(output));
+    plan.outputs.push_back(place);
     kept.insert(place);
     if (place >= 0) needed[place] = true;
   }
   std::vector<bool> seen(program_->slot_count, false);
-  Plan plan;
   for (auto it = instructions_.rbegin(); it != instructions_.rend(); ++it) {
     bool wanted = it->writes_inputs;
+    // Nobody needs the sum with an absent input: its place is that of the other summand.
     for (const ValueRef output : it->outputs) wanted = wanted || needed[output];
     if (!wanted) continue;
-    Plan::Step step{&*it, std::vector<bool>(it->inputs.size(), false)};
+    Plan::Step step{&*it, it->inputs, std::vector<bool>(it->inputs.size(), false)};
     // From the right, so that the last of several uses in one instruction takes the value.
     for (size_t i = it->inputs.size(); i-- > 0;) {
-      const ValueRef input = it->inputs[i];
+      const ValueRef input = step.inputs[i] = place_of(it->inputs[i]);
       if (input < 0) continue;
       needed[input] = true;
       if (!seen[input] && kept.count(input) == 0) step.last_use[i] = true;
@@ -101,16 +123,26 @@ const Network::Plan& Network::PlanFor(const std::vector<int32_t>& outputs) {
     plan.steps.push_back(std::move(step));
   }
   std::reverse(plan.steps.begin(), plan.steps.end());
-  return plans_[outputs] = std::move(plan);
+  return plan;
+}
+
+std::map<std::string, int> Network::Operators(const std::vector<bool>& absent,
+                                              const std::vector<int32_t>& outputs) const {
+  std::map<std::string, int> counts;
+  for (const auto& step : MakePlan(absent, outputs).steps) counts[step.instruction->name] += 1;
+  return counts;
 }
 
 std::vector<at::Tensor> Network::Run(std::vector<at::Tensor> inputs, const std::vector<int32_t>& outputs,
                                      const std::atomic<bool>& stop) {
-  TORCH_CHECK(inputs.size() == static_cast<size_t>(program_->input_count), "The program takes ",
-              program_->input_count, " inputs, not ", inputs.size(), ".");
-  const Plan& plan = PlanFor(outputs);
+  std::vector<bool> absent;
+  for (const auto& input : inputs) absent.push_back(!input.defined());
+  auto known = plans_.find({absent, outputs});
+  if (known == plans_.end()) known = plans_.emplace(Wanted(absent, outputs), MakePlan(absent, outputs)).first;
+  const Plan& plan = known->second;
   std::vector<c10::IValue> slots(program_->slot_count);
   for (size_t i = 0; i < inputs.size(); ++i) {
+    if (absent[i]) continue;
     const bool four = inputs[i].dim() == 4 && inputs[i].is_floating_point();
     slots[i] = four ? inputs[i].contiguous(at::MemoryFormat::ChannelsLast) : std::move(inputs[i]);
   }
@@ -118,8 +150,8 @@ std::vector<at::Tensor> Network::Run(std::vector<at::Tensor> inputs, const std::
   for (const auto& step : plan.steps) {
     if (stop) throw CoreError("ERR_DISPOSED", "The process is shutting down.");
     const Instruction& instruction = *step.instruction;
-    for (size_t i = 0; i < instruction.inputs.size(); ++i) {
-      const ValueRef input = instruction.inputs[i];
+    for (size_t i = 0; i < step.inputs.size(); ++i) {
+      const ValueRef input = step.inputs[i];
       if (input < 0) {
         stack.push_back(fixed_[~input]);
       } else if (step.last_use[i]) {
@@ -137,8 +169,7 @@ std::vector<at::Tensor> Network::Run(std::vector<at::Tensor> inputs, const std::
     stack.clear();
   }
   std::vector<at::Tensor> results;
-  for (const int32_t output : outputs) {
-    const ValueRef place = program_->outputs.at(output);
+  for (const ValueRef place : plan.outputs) {
     const c10::IValue& value = place >= 0 ? slots[place] : fixed_[~place];
     results.push_back(value.toTensor().contiguous());
   }
@@ -154,6 +185,15 @@ std::vector<int64_t> ReadShape(const Napi::Value& value) {
     shape.push_back(dimensions.Get(i).As<Napi::Number>().Int64Value());
   }
   return shape;
+}
+
+std::vector<int32_t> ReadIntegers(const Napi::Value& value) {
+  auto list = value.As<Napi::Array>();
+  std::vector<int32_t> integers;
+  for (uint32_t i = 0; i < list.Length(); ++i) {
+    integers.push_back(list.Get(i).As<Napi::Number>().Int32Value());
+  }
+  return integers;
 }
 
 // createNetwork(program, placements, device, dtype): promise of a NativeNetwork.
@@ -193,7 +233,8 @@ Napi::Value CreateNetwork(const Napi::CallbackInfo& info) {
 void NetworkHandle::Define(Napi::Env env, Napi::Object exports) {
   Napi::Function constructor = DefineClass(
       env, "NativeNetwork",
-      {InstanceMethod<&NetworkHandle::Run>("run"), InstanceMethod<&NetworkHandle::Dispose>("dispose")});
+      {InstanceMethod<&NetworkHandle::Run>("run"), InstanceMethod<&NetworkHandle::Operators>("operators"),
+       InstanceMethod<&NetworkHandle::Dispose>("dispose")});
   Core::Of(env).network_class = Napi::Persistent(constructor);
   exports.Set("createNetwork", Napi::Function::New(env, CreateNetwork));
 }
@@ -215,19 +256,18 @@ void NetworkHandle::Release(Napi::Env env) {
   Core::Of(env).counts.networks -= 1;
 }
 
-// run(inputs: NativeTensor[], outputs: number[]): promise of NativeTensor[].
+// run(inputs: (NativeTensor | null)[], outputs: number[]): promise of NativeTensor[].
 Napi::Value NetworkHandle::Run(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   return Guarded(env, [&]() -> Napi::Value {
     if (!network_) throw CoreError("ERR_DISPOSED", "The network has been disposed.");
     auto handles = info[0].As<Napi::Array>();
     std::vector<at::Tensor> inputs;
-    for (uint32_t i = 0; i < handles.Length(); ++i) inputs.push_back(TensorHandle::Get(handles.Get(i)));
-    auto wanted = info[1].As<Napi::Array>();
-    std::vector<int32_t> outputs;
-    for (uint32_t i = 0; i < wanted.Length(); ++i) {
-      outputs.push_back(wanted.Get(i).As<Napi::Number>().Int32Value());
+    for (uint32_t i = 0; i < handles.Length(); ++i) {
+      const Napi::Value handle = handles.Get(i);
+      inputs.push_back(handle.IsNull() ? at::Tensor() : TensorHandle::Get(handle));
     }
+    std::vector<int32_t> outputs = ReadIntegers(info[1]);
     Core& core = Core::Of(env);
     using Results = std::vector<at::Tensor>;
     return core.Submit<Results>(
@@ -242,6 +282,22 @@ Napi::Value NetworkHandle::Run(const Napi::CallbackInfo& info) {
           }
           return list;
         });
+  });
+}
+
+// operators(given: boolean[], outputs: number[]): counts by name, for tests and inspection.
+Napi::Value NetworkHandle::Operators(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  return Guarded(env, [&]() -> Napi::Value {
+    if (!network_) throw CoreError("ERR_DISPOSED", "The network has been disposed.");
+    auto given = info[0].As<Napi::Array>();
+    std::vector<bool> absent;
+    for (uint32_t i = 0; i < given.Length(); ++i) absent.push_back(!given.Get(i).ToBoolean());
+    auto result = Napi::Object::New(env);
+    for (const auto& [name, count] : network_->Operators(absent, ReadIntegers(info[1]))) {
+      result.Set(name, count);
+    }
+    return result;
   });
 }
 

@@ -18,6 +18,7 @@ export interface LoadNetworkOptions {
 interface Entry {
   native: NativeNetwork;
   inputs: readonly string[];
+  optionalInputs: ReadonlySet<string>;
   outputs: readonly string[];
 }
 
@@ -76,7 +77,9 @@ export class Network {
         const network = await callAsync((core) =>
           core.createNetwork(native, filled, options.device, options.dtype),
         );
-        entries.set(name, { native: network, inputs: record.inputs, outputs: record.outputs });
+        const { inputs, outputs } = record;
+        const optionalInputs = new Set(record.optionalInputs);
+        entries.set(name, { native: network, inputs, optionalInputs, outputs });
       }
     } catch (error) {
       for (const entry of entries.values()) entry.native.dispose();
@@ -85,42 +88,63 @@ export class Network {
     return new Network(className, config, options, entries);
   }
 
+  /** The names of the inputs that an entry takes, those included that it can do without. */
+  inputsOf(entry: string): readonly string[] {
+    return this.#entry(entry).inputs;
+  }
+
   /**
    * Runs an entry and gives the named outputs, which the caller disposes. Operators that no named
-   * output needs are left out.
+   * output needs are left out, and so is what an absent optional input would be added to.
    */
   async run(
     entry: string,
     inputs: Readonly<Record<string, Tensor>>,
     outputs: readonly string[],
   ): Promise<Tensor[]> {
-    if (this.#holders === 0) throw new DisposedError(`The ${this.className} has been disposed.`);
-    const program = this.#entries.get(entry);
-    if (program === undefined) {
-      throw new TorchbrushError(`The ${this.className} has no program "${entry}".`, {
-        code: 'ERR_PROGRAM',
-      });
-    }
+    const program = this.#entry(entry);
     const handles = program.inputs.map((name) => {
       const tensor = inputs[name];
-      if (tensor === undefined) {
-        throw new TorchbrushError(`The ${this.className} needs the input ${name}.`, {
-          code: 'ERR_PROGRAM',
-        });
+      if (tensor === undefined && !program.optionalInputs.has(name)) {
+        throw this.#mismatch(`needs the input ${name}`);
       }
-      return tensor.native;
+      return tensor?.native ?? null;
     });
-    const wanted = outputs.map((name) => program.outputs.indexOf(name));
-    if (wanted.includes(-1)) {
-      throw new TorchbrushError(
-        `The ${this.className} has no output ${outputs[wanted.indexOf(-1)]}.`,
-        {
-          code: 'ERR_PROGRAM',
-        },
-      );
-    }
+    const unknown = Object.keys(inputs).find((name) => !program.inputs.includes(name));
+    if (unknown !== undefined) throw this.#mismatch(`has no input ${unknown}`);
+    const wanted = this.#places(program, outputs);
     const results = await callAsync(() => program.native.run(handles, wanted));
     return results.map((native) => new Tensor(native));
+  }
+
+  /** How often each operator occurs in a run with the named inputs; for tests and inspection. */
+  operators(
+    entry: string,
+    inputs: readonly string[],
+    outputs: readonly string[],
+  ): Record<string, number> {
+    const program = this.#entry(entry);
+    const given = program.inputs.map((name) => inputs.includes(name));
+    return program.native.operators(given, this.#places(program, outputs));
+  }
+
+  #entry(name: string): Entry {
+    if (this.#holders === 0) throw new DisposedError(`The ${this.className} has been disposed.`);
+    const entry = this.#entries.get(name);
+    if (entry === undefined) throw this.#mismatch(`has no program "${name}"`);
+    return entry;
+  }
+
+  #places(entry: Entry, outputs: readonly string[]): number[] {
+    return outputs.map((name) => {
+      const place = entry.outputs.indexOf(name);
+      if (place === -1) throw this.#mismatch(`has no output ${name}`);
+      return place;
+    });
+  }
+
+  #mismatch(problem: string): TorchbrushError {
+    return new TorchbrushError(`The ${this.className} ${problem}.`, { code: 'ERR_PROGRAM' });
   }
 
   retain(): void {

@@ -36,6 +36,8 @@ class Entry:
     float_casts: int = 0
     # Inputs whose dtype is not the model's.
     dtypes: dict[str, str] = field(default_factory=dict)
+    # Inputs that a run may leave out: each is only added to something, which then stays as it is.
+    optional: tuple[str, ...] = ()
 
     def example(self) -> Inputs:
         return self.make(self.example_case, torch.Generator().manual_seed(0))

@@ -1,5 +1,6 @@
 """UNet2DConditionModel."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from networks import Entry, Inputs, Network, build_on_meta, require_config
 _DOWN_BLOCKS = {"DownBlock2D", "CrossAttnDownBlock2D"}
 _UP_BLOCKS = {"UpBlock2D", "CrossAttnUpBlock2D"}
 _MID_BLOCKS = {None, "UNetMidBlock2D", "UNetMidBlock2DCrossAttn"}
+
+_SKIP = "down_block_additional_residuals"
 
 
 def unet_2d_condition(config: dict[str, Any]) -> Network:
@@ -42,32 +45,63 @@ def unet_2d_condition(config: dict[str, Any]) -> Network:
     if config.get("addition_embed_type") == "text_time":
         inputs += ["text_embeds", "time_ids"]
         sinusoids += 1
+    skips = [f"{_SKIP}.{index}" for index, _ in enumerate(skip_shapes(config, 1, 1))]
+    residuals = (*skips, "mid_block_additional_residual")
 
     def make(case: dict[str, int], generator: torch.Generator) -> Inputs:
-        return {name: _random_input(name, config, case, generator) for name in inputs}
+        tensors = {name: _random_input(name, config, case, generator) for name in inputs}
+        if case["residuals"]:
+            shapes = list(skip_shapes(config, case["height"], case["width"]))
+            for name, shape in zip(residuals, [*shapes, shapes[-1]], strict=True):
+                tensors[name] = torch.randn(case["batch"], *shape, generator=generator)
+        return tensors
 
     entry = Entry(
         name="forward",
-        inputs=tuple(inputs),
+        inputs=(*inputs, *residuals),
         outputs=("sample",),
         run=lambda model, tensors: _call(model, tensors)[0],
         eager=_call,
         make=make,
         # No multiple of the down-scale, so that up-sampling follows the skip connections.
-        example_case={"batch": 2, "height": 9, "width": 7, "length": 5, "timesteps": 1},
+        example_case=_case(2, 9, 7, length=5, residuals=1),
         cases=(
-            {"batch": 1, "height": 16, "width": 16, "length": 77, "timesteps": 1},
-            {"batch": 2, "height": 12, "width": 20, "length": 13, "timesteps": 2},
-            {"batch": 3, "height": 9, "width": 7, "length": 154, "timesteps": 1},
+            _case(1, 16, 16, length=77, residuals=0),
+            _case(2, 12, 20, length=13, timesteps=2, residuals=1),
+            _case(3, 9, 7, length=154, residuals=0),
         ),
         reference="sample",
         float_casts=sinusoids,
         dtypes=dtypes,
+        optional=residuals,
     )
     return Network(lambda: build_on_meta(lambda: UNet2DConditionModel(**config)), (entry,))
 
 
+def skip_shapes(config: dict[str, Any], height: int, width: int) -> Iterator[tuple[int, ...]]:
+    """Channels and sizes of the skip connections; the last one's are the middle block's too."""
+    channels, layers = config["block_out_channels"], config["layers_per_block"]
+    padding = config.get("downsample_padding", 1)
+    # Without padding on both sides a row and a column are added at the ends.
+    border = 2 * padding if padding > 0 else 1
+    yield channels[0], height, width
+    for level, count in enumerate(channels):
+        for _ in range(layers[level] if isinstance(layers, list) else layers):
+            yield count, height, width
+        if level < len(channels) - 1:
+            height, width = ((size + border - 3) // 2 + 1 for size in (height, width))
+            yield count, height, width
+
+
+def _case(
+    batch: int, height: int, width: int, *, length: int, residuals: int, timesteps: int = 1
+) -> dict[str, int]:
+    sizes = {"batch": batch, "height": height, "width": width, "length": length}
+    return {**sizes, "timesteps": timesteps, "residuals": residuals}
+
+
 def _call(model: nn.Module, tensors: Inputs) -> tuple[Tensor, ...]:
+    skips = [tensor for name, tensor in tensors.items() if name.startswith(_SKIP)]
     added = {name: tensors[name] for name in ("text_embeds", "time_ids") if name in tensors}
     return model(
         tensors["sample"],
@@ -76,6 +110,8 @@ def _call(model: nn.Module, tensors: Inputs) -> tuple[Tensor, ...]:
         class_labels=tensors.get("class_labels"),
         timestep_cond=tensors.get("timestep_cond"),
         added_cond_kwargs=added or None,
+        down_block_additional_residuals=skips or None,
+        mid_block_additional_residual=tensors.get("mid_block_additional_residual"),
         return_dict=False,
     )
 
