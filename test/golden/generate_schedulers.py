@@ -25,7 +25,7 @@ FOLDER = Path(__file__).parent / "schedulers"
 sys.path.insert(0, str(FOLDER))
 
 from cases import STABLE_DIFFUSION, cases  # noqa: E402
-from run_case import finite, prepare, run_case  # noqa: E402
+from run_case import construct, finite, prepare, run_case  # noqa: E402
 
 
 def compact(numbers: list[float]) -> list[float]:
@@ -87,21 +87,27 @@ def configurations() -> list[dict[str, Any]]:
         "EulerDiscreteScheduler",
         "EulerAncestralDiscreteScheduler",
         "DPMSolverMultistepScheduler",
+        "DDPMScheduler",
+        "UnCLIPScheduler",
+        "LMSDiscreteScheduler",
+        "HeunDiscreteScheduler",
+        "KDPM2DiscreteScheduler",
+        "KDPM2AncestralDiscreteScheduler",
+        "DPMSolverSDEScheduler",
     ]
     made = []
     for first in names:
         for second in names:
-            start = getattr(diffusers, first).from_config(
-                {"_class_name": first, **STABLE_DIFFUSION, "sigma_min": 0.03}
-            )
-            end = (
-                getattr(diffusers, second).from_config(start.config, timestep_spacing="trailing")
-                if first != second
-                else start
-            )
+            given = {**STABLE_DIFFUSION, "sigma_min": 0.03}
+            if "UnCLIPScheduler" in (first, second):  # which knows no other
+                given["beta_schedule"] = "squaredcos_cap_v2"
+            start = construct(first, {"_class_name": first, **given})
+            changed = {"timestep_spacing": "trailing"}
+            end = construct(second, start.config, **changed) if first != second else start
             config = {key: value for key, value in end.config.items() if key != "_use_default_values"}
             unset = sorted(end.config.get("_use_default_values", []))
-            made.append({"from": first, "to": second, "config": finite(config), "unset": unset})
+            config = finite(config)
+            made.append({"from": first, "to": second, "given": given, "config": config, "unset": unset})
     return made
 
 

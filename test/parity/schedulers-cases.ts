@@ -66,6 +66,32 @@ function formula(draw: Draw, config: Config): void {
   if (draw.chance(0.03)) Object.assign(config, { use_karras_sigmas: true, use_beta_sigmas: true });
 }
 
+/** Of a schedule by a name that other classes lack, given betas take nothing from the name. */
+function schedule(config: Config, name: string): void {
+  if (config.trained_betas === undefined) config.beta_schedule = name;
+}
+
+/** What DDIM and DDPM do with the predicted image. */
+function bounds(draw: Draw, config: Config): void {
+  if (draw.chance(0.7)) config.clip_sample = draw.chance(0.3);
+  if (draw.chance(0.3)) config.clip_sample_range = draw.between(0.5, 3);
+  if (draw.chance(0.3)) {
+    config.thresholding = true;
+    config.dynamic_thresholding_ratio = draw.between(0.5, 1);
+    config.sample_max_value = draw.between(0.8, 4);
+  }
+}
+
+/** The samplers of k-diffusion; `sigma_min` and `sigma_max` are left over from another class. */
+function karrasFamily(draw: Draw, config: Config, predictions: readonly string[]): Partial<Case> {
+  formula(draw, config);
+  config.prediction_type = draw.pick(predictions);
+  if (draw.chance(0.2)) config.sigma_min = draw.between(0.01, 0.1);
+  if (draw.chance(0.2)) config.sigma_max = draw.between(5, 20);
+  if (draw.chance(0.2)) config.rescale_betas_zero_snr = true;
+  return {};
+}
+
 const classConfigs: Record<string, (draw: Draw, config: Config) => Partial<Case>> = {
   PNDMScheduler(draw, config) {
     config.skip_prk_steps = draw.chance(0.7);
@@ -87,6 +113,46 @@ const classConfigs: Record<string, (draw: Draw, config: Config) => Partial<Case>
     if (config.prediction_type !== 'epsilon') config.rescale_betas_zero_snr = draw.chance(0.3);
     const eta = draw.pick([0, 0, 0.3, 1]);
     return { step: { eta, useClippedModelOutput: draw.chance(0.3) } };
+  },
+  DDPMScheduler(draw, config) {
+    bounds(draw, config);
+    if (draw.chance(0.2)) schedule(config, draw.pick(['laplace', 'sigmoid']));
+    config.prediction_type = draw.pick(['epsilon', 'sample', 'v_prediction']);
+    if (config.prediction_type !== 'epsilon') config.rescale_betas_zero_snr = draw.chance(0.3);
+    const learned = draw.chance(0.4);
+    const fixed = ['fixed_small', 'fixed_small_log', 'fixed_large'];
+    config.variance_type = draw.pick(learned ? ['learned', 'learned_range'] : fixed);
+    return learned && draw.chance(0.95) ? { extraChannels: 3 } : {};
+  },
+  UnCLIPScheduler(draw, config) {
+    const trained = config.num_train_timesteps;
+    for (const key of Object.keys(config)) delete config[key];
+    if (trained !== undefined) config.num_train_timesteps = trained;
+    if (draw.chance(0.7)) config.clip_sample = draw.chance(0.7);
+    if (draw.chance(0.5)) config.clip_sample_range = draw.between(0.5, 10);
+    config.prediction_type = draw.pick(['epsilon', 'sample']);
+    const learned = draw.chance(0.3);
+    if (learned) config.variance_type = 'learned_range';
+    return learned && draw.chance(0.95) ? { extraChannels: 3 } : {};
+  },
+  LMSDiscreteScheduler(draw, config) {
+    return karrasFamily(draw, config, ['epsilon', 'epsilon', 'sample', 'v_prediction']);
+  },
+  HeunDiscreteScheduler(draw, config) {
+    if (draw.chance(0.15)) schedule(config, 'exp');
+    if (draw.chance(0.3)) config.clip_sample = true;
+    if (draw.chance(0.3)) config.clip_sample_range = draw.between(0.5, 3);
+    return karrasFamily(draw, config, ['epsilon', 'epsilon', 'sample', 'v_prediction']);
+  },
+  KDPM2DiscreteScheduler(draw, config) {
+    return karrasFamily(draw, config, ['epsilon', 'v_prediction']);
+  },
+  KDPM2AncestralDiscreteScheduler(draw, config) {
+    return karrasFamily(draw, config, ['epsilon', 'v_prediction']);
+  },
+  DPMSolverSDEScheduler(draw, config) {
+    const step = draw.chance(0.3) ? { step: { sNoise: draw.pick([0, 0.9, 1.01]) } } : {};
+    return { ...karrasFamily(draw, config, ['epsilon', 'v_prediction']), ...step };
   },
   EulerDiscreteScheduler(draw, config) {
     formula(draw, config);

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 SHAPE = (2, 3, 2, 2)
+FLOAT32 = torch.float32
 DTYPES = {
     "float64": torch.float64,
     "float32": torch.float32,
@@ -38,8 +39,22 @@ def make_scheduler(case: dict[str, Any]) -> Any:
         config["lambda_min_clipped"] = -float("inf")
     via = case.get("via")
     if via is not None:
-        config = getattr(diffusers, via).from_config(config).config
-    return getattr(diffusers, case["className"]).from_config(config, **case.get("overrides", {}))
+        config = construct(via, config).config
+    return construct(case["className"], config, **case.get("overrides", {}))
+
+
+def construct(name: str, config: dict[str, Any], **overrides: Any) -> Any:
+    """Makes a scheduler without the thousand steps that some constructors begin with.
+
+    They take the better part of a second, and `set_timesteps` replaces all they leave behind.
+    """
+    scheduler_class = getattr(diffusers, name)
+    whole = scheduler_class.set_timesteps
+    scheduler_class.set_timesteps = lambda self, count, *rest: whole(self, min(count, 2), *rest)
+    try:
+        return scheduler_class.from_config(config, **overrides)
+    finally:
+        scheduler_class.set_timesteps = whole
 
 
 def set_timesteps(scheduler: Any, start: dict[str, Any]) -> tuple[torch.Tensor, int]:
@@ -57,9 +72,10 @@ def set_timesteps(scheduler: Any, start: dict[str, Any]) -> tuple[torch.Tensor, 
         return scheduler.timesteps, count
     kept = min(int(count * start["strength"]), count)
     begin = max(count - kept, 0)
+    order = getattr(scheduler, "order", 1)  # UnCLIP's has none
     if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(begin * scheduler.order)
-    return scheduler.timesteps[begin * scheduler.order :], count - begin
+        scheduler.set_begin_index(begin * order)
+    return scheduler.timesteps[begin * order :], count - begin
 
 
 def step_options(scheduler: Any, case: dict[str, Any], generator: torch.Generator) -> dict[str, Any]:
@@ -84,7 +100,9 @@ def in_float64(scheduler: Any) -> Iterator[None]:
     Its own float32 arithmetic can be far off where a formula cancels. In float64 both sides agree
     to many digits, so that what is left can only be a different formula.
     """
-    for name in ("alphas_cumprod", "final_alpha_cumprod", "sigmas"):
+    tables = ("alphas", "alphas_cumprod", "betas", "final_alpha_cumprod")
+    levels = ("sigmas", "sigmas_down", "sigmas_interpol", "sigmas_up")
+    for name in tables + levels:
         if hasattr(scheduler, name):
             setattr(scheduler, name, getattr(scheduler, name).double())
     module = sys.modules[type(scheduler).__module__]
@@ -102,6 +120,26 @@ def in_float64(scheduler: Any) -> Iterator[None]:
         torch.float32 = float32
         if draw is not None:
             module.randn_tensor = draw
+
+
+class BrownianPath:
+    """A noise sampler that another language can draw alike.
+
+    It gives what BrownianTreeNoiseSampler gives, but draws the path downwards, piece by piece: the
+    first call of a step asks for the piece from sigma to the midpoint, the second for the whole.
+    """
+
+    def __init__(self, shape: tuple[int, ...], generator: torch.Generator) -> None:
+        self.shape, self.generator = shape, generator
+        self.start = self.end = self.moved = None
+
+    def __call__(self, sigma: torch.Tensor, sigma_next: torch.Tensor) -> torch.Tensor:
+        if self.start is None or self.start != sigma:
+            self.start, self.end, self.moved = sigma, sigma, 0
+        drawn = torch.randn(self.shape, generator=self.generator, dtype=FLOAT32)
+        self.moved = self.moved + drawn * (self.end - sigma_next).sqrt()
+        self.end = sigma_next
+        return self.moved / (sigma - sigma_next).sqrt()
 
 
 def finite(value: Any) -> Any:
@@ -122,6 +160,8 @@ def run_case(case: dict[str, Any]) -> dict[str, Any]:
         shape = tuple(case.get("shape", SHAPE))
         generator = torch.Generator("cpu").manual_seed(case.get("seed", 0))
         options = step_options(scheduler, case, generator)
+        if isinstance(scheduler, diffusers.DPMSolverSDEScheduler):
+            scheduler.noise_sampler = BrownianPath(shape, generator)
         noise = pattern(1000, shape).to(dtype)
         init_noise_sigma = float(scheduler.init_noise_sigma)
         sample = noise * scheduler.init_noise_sigma
@@ -141,7 +181,9 @@ def run_case(case: dict[str, Any]) -> dict[str, Any]:
                 output = model_output(scheduler.scale_model_input(sample, t), i)
                 extra = case.get("extraChannels", 0)
                 if extra:
-                    output = torch.cat([output, output[:, :extra]], dim=1)
+                    output = torch.cat([output, output[:, :extra].abs()], dim=1)
+                if isinstance(scheduler, diffusers.UnCLIPScheduler):  # as the prior pipelines do
+                    options["prev_timestep"] = timesteps[i + 1] if i + 1 < len(timesteps) else None
                 sample = scheduler.step(output, t, sample, **options).prev_sample
             samples.append(sample.double().flatten().tolist())
             if i == 0 and "strength" in case["start"] and len(timesteps) > 1:
@@ -153,20 +195,25 @@ def run_case(case: dict[str, Any]) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {error}"}
 
 
-def exact_sqrt(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(np.sqrt(tensor.double().numpy()))).to(tensor.dtype)
+def exactly(function: Callable[[np.ndarray], np.ndarray]) -> Callable[[torch.Tensor], torch.Tensor]:
+    def exact(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(function(tensor.double().numpy()))).to(tensor.dtype)
+
+    return exact
 
 
 def prepare() -> None:
-    """No warnings, one thread, and square roots that are the same on every processor.
+    """No warnings, one thread, and square roots and the like that are the same on every processor.
 
-    torch takes square roots from a vendor library that is off by a last bit on some processors.
+    torch takes them from vendor libraries that are off by a last bit on some processors.
     """
-    power = torch.Tensor.__pow__
+    power, exact_sqrt = torch.Tensor.__pow__, exactly(np.sqrt)
 
     def exact_power(tensor: torch.Tensor, exponent: Any) -> torch.Tensor:
         return exact_sqrt(tensor) if exponent == 0.5 else power(tensor, exponent)
 
+    torch.Tensor.exp, torch.Tensor.log = exactly(np.exp), exactly(np.log)
+    torch.sigmoid = lambda x: 1 / (1 + (-x).exp())
     torch.sqrt = exact_sqrt
     torch.Tensor.sqrt = exact_sqrt
     torch.Tensor.__pow__ = exact_power
