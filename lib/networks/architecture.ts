@@ -2,7 +2,10 @@ import { createHash } from 'node:crypto';
 import { CheckpointError } from '../errors.js';
 import { autoencoderKL, autoencoderTiny } from './architecture-autoencoder.js';
 import { clipTextModel, clipTextModelWithProjection } from './architecture-clip.js';
+
+import { controlNetModel } from './architecture-controlnet.js';
 import { priorTransformer } from './architecture-prior.js';
+
 import {
   type ArchitectureRule,
   type Config,
@@ -29,6 +32,7 @@ export interface Architecture {
 
 const rules: Readonly<Record<string, ArchitectureRule>> = {
   UNet2DConditionModel: unet2DConditionModel,
+  ControlNetModel: controlNetModel,
   AutoencoderKL: autoencoderKL,
   CLIPTextModel: clipTextModel,
   CLIPTextModelWithProjection: clipTextModelWithProjection,

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from diffusers.models.downsampling import KDownsample2D
+from diffusers.models.upsampling import KUpsample2D
 from torch import Tensor, nn
 
 from errors import comparison_failure
@@ -113,6 +115,17 @@ def _dtypes(model: nn.Module) -> Iterator[tuple[torch.dtype, str | None]]:
     yield torch.bfloat16, None
 
 
+def _buffer(owner: nn.Module, name: str, buffer: Tensor) -> Tensor:
+    """The value that the library gives a buffer, lost when a model is built on `meta`."""
+    if name == "position_ids":
+        return torch.arange(buffer.shape[-1]).expand(buffer.shape)
+    if name == "causal_attention_mask":
+        return torch.full_like(buffer, -10000.0).triu(1)
+    if isinstance(owner, KDownsample2D | KUpsample2D):
+        return type(owner)().kernel
+    raise comparison_failure(f"No value is known for the buffer {name}.")
+
+
 def _with_random_weights(model: nn.Module) -> nn.Module:
     """Weights under which signals keep their size, the same ones in every run."""
     generator = torch.Generator().manual_seed(0)
@@ -126,11 +139,7 @@ def _with_random_weights(model: nn.Module) -> nn.Module:
                 parameter.uniform_(0.8, 1.2, generator=generator)
             else:
                 parameter.uniform_(-0.1, 0.1, generator=generator)
-        for name, buffer in model.named_buffers():
-            if name.endswith("position_ids"):
-                buffer.copy_(torch.arange(buffer.shape[-1]).expand(buffer.shape))
-            elif name == "causal_attention_mask":
-                buffer.fill_(-10000.0).triu_(1)
-            else:
-                raise comparison_failure(f"No value is known for the buffer {name}.")
+        for owner in model.modules():
+            for name, buffer in owner.named_buffers(recurse=False):
+                buffer.copy_(_buffer(owner, name, buffer))
     return model

@@ -22,6 +22,8 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
+import forwards_k
+from attention_added import TracedAddedKVProcessor
 from errors import unsupported
 
 
@@ -42,7 +44,6 @@ class TracedAttentionProcessor:
     ) -> Tensor:
         masked = attention_mask is not None
         _require(not masked or attention_mask.ndim == 4, "an attention mask of the library's form")
-        _require(attn.norm_cross is None, "cross_attention_norm")
         _require(attn.norm_q is None and attn.norm_k is None, "query and key norm")
         _require(attn.scale_qk, "unscaled attention")
 
@@ -61,6 +62,8 @@ class TracedAttentionProcessor:
         elif attn.group_norm is not None:
             raise unsupported("The exporter does not support group norm over tokens.")
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        if encoder_hidden_states is not None and attn.norm_cross is not None:
+            context = attn.norm_encoder_hidden_states(context)
 
         query, key, value = (
             projection.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
@@ -220,13 +223,12 @@ def traced_forwards(model: nn.Module, reference: Tensor) -> Iterator[None]:
     processors = []
     for module in model.modules():
         if isinstance(module, Attention):
-            if module.added_kv_proj_dim is not None:
-                raise unsupported("The exporter does not support attention with added keys.")
             processors.append((module, module.processor))
-            module.set_processor(TracedAttentionProcessor())
+            plain = module.added_kv_proj_dim is None
+            module.set_processor(TracedAttentionProcessor() if plain else TracedAddedKVProcessor())
     try:
         with ExitStack() as stack:
-            for owner, name, function in _FORWARDS:
+            for owner, name, function in [*_FORWARDS, *forwards_k.FORWARDS]:
                 stack.enter_context(patch.object(owner, name, function))
             # Without scopes the trace is one flat graph instead of one method per module.
             stack.enter_context(

@@ -61,6 +61,10 @@ def network(class_name: str, config: dict[str, Any]) -> Network:
         from networks_unet import unet_2d_condition
 
         return unet_2d_condition(config)
+    if class_name == "ControlNetModel":
+        from networks_controlnet import controlnet
+
+        return controlnet(config)
     if class_name == "AutoencoderKL":
         from networks_autoencoder import autoencoder_kl
 

@@ -25,15 +25,19 @@ const request = (
   config: Record<string, unknown>,
 ): ExportRequest => ({ name, ...canonicalArchitecture(className, config) });
 
+const twoLevels = {
+  block_out_channels: [16, 32],
+  layers_per_block: 1,
+  norm_num_groups: 4,
+  attention_head_dim: 2,
+  cross_attention_dim: 24,
+};
+
 const unet = (name: string, changes: Record<string, unknown> = {}): ExportRequest =>
   request(name, 'UNet2DConditionModel', {
-    block_out_channels: [16, 32],
+    ...twoLevels,
     down_block_types: ['DownBlock2D', 'CrossAttnDownBlock2D'],
     up_block_types: ['CrossAttnUpBlock2D', 'UpBlock2D'],
-    layers_per_block: 1,
-    norm_num_groups: 4,
-    attention_head_dim: 2,
-    cross_attention_dim: 24,
     ...changes,
   });
 
@@ -41,6 +45,46 @@ const fourLevels = {
   block_out_channels: [16, 16, 32, 32],
   down_block_types: [...Array<string>(3).fill('CrossAttnDownBlock2D'), 'DownBlock2D'],
   up_block_types: ['UpBlock2D', ...Array<string>(3).fill('CrossAttnUpBlock2D')],
+};
+
+const controlnet = (name: string, changes: Record<string, unknown> = {}): ExportRequest =>
+  request(name, 'ControlNetModel', {
+    ...twoLevels,
+    down_block_types: ['DownBlock2D', 'CrossAttnDownBlock2D'],
+    conditioning_embedding_out_channels: [4, 8],
+    ...changes,
+  });
+
+// The form of the latent upscaler; its groups have 32 channels.
+const latentUpscaler = {
+  block_out_channels: [32, 32, 64, 64],
+  down_block_types: ['KDownBlock2D', ...Array<string>(3).fill('KCrossAttnDownBlock2D')],
+  mid_block_type: null,
+  up_block_types: [...Array<string>(3).fill('KCrossAttnUpBlock2D'), 'KUpBlock2D'],
+  layers_per_block: 2,
+  norm_num_groups: null,
+  attention_head_dim: 16,
+  act_fn: 'gelu',
+  timestep_post_act: 'gelu',
+  time_embedding_type: 'fourier',
+  resnet_time_scale_shift: 'scale_shift',
+  time_cond_proj_dim: 12,
+  conv_in_kernel: 1,
+  conv_out_kernel: 1,
+  in_channels: 8,
+  out_channels: 5,
+};
+
+// The form of Kandinsky 2.2's decoder, whose condition is a picture's embedding.
+const byImage = {
+  down_block_types: ['ResnetDownsampleBlock2D', 'SimpleCrossAttnDownBlock2D'],
+  mid_block_type: 'UNetMidBlock2DSimpleCrossAttn',
+  up_block_types: ['SimpleCrossAttnUpBlock2D', 'ResnetUpsampleBlock2D'],
+  addition_embed_type: 'image',
+  encoder_hid_dim_type: 'image_proj',
+  encoder_hid_dim: 14,
+  resnet_time_scale_shift: 'scale_shift',
+  out_channels: 8,
 };
 
 const autoencoder = (name: string, changes: Record<string, unknown> = {}): ExportRequest =>
@@ -94,6 +138,29 @@ const variants: readonly ExportRequest[] = [
     up_block_types: ['CrossAttnUpBlock2D'],
   }),
   unet('other-activation', { act_fn: 'gelu', flip_sin_to_cos: false, downsample_padding: 0 }),
+  unet('latent-upscaler', latentUpscaler),
+  unet('by-image', byImage),
+  unet('by-image-only-cross', { ...byImage, only_cross_attention: true }),
+  controlnet('controlnet'),
+  controlnet('controlnet-four-levels', {
+    block_out_channels: [16, 16, 32, 32],
+    down_block_types: [...Array<string>(3).fill('CrossAttnDownBlock2D'), 'DownBlock2D'],
+    conditioning_embedding_out_channels: [4, 8, 8, 16],
+    layers_per_block: 2,
+  }),
+  controlnet('controlnet-text-time', {
+    addition_embed_type: 'text_time',
+    addition_time_embed_dim: 8,
+    projection_class_embeddings_input_dim: 80,
+    transformer_layers_per_block: [1, 2],
+    use_linear_projection: true,
+    conditioning_channels: 1,
+  }),
+  controlnet('controlnet-no-attention', {
+    down_block_types: ['DownBlock2D', 'DownBlock2D'],
+    mid_block_type: 'UNetMidBlock2D',
+    num_class_embeds: 7,
+  }),
   autoencoder('autoencoder'),
   autoencoder('autoencoder-bare', {
     use_quant_conv: false,
