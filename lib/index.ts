@@ -13,8 +13,11 @@ export { Generator } from './generator.js';
 export { Image, loadImage, makeImageGrid } from './image.js';
 export { type ConfigureOptions, configure } from './native.js';
 export { Autoencoder } from './networks/autoencoder.js';
+export { MoVQ } from './networks/movq.js';
+export { Prior } from './networks/prior.js';
 export { TextEncoder } from './networks/text-encoder.js';
 export { UNet } from './networks/unet.js';
+export { VisionEncoder } from './networks/vision-encoder.js';
 export { defaults } from './options.js';
 export {
   AutoPipelineForImage2Image,
@@ -27,9 +30,45 @@ export type {
   ComponentSet,
   LoadProgress,
 } from './pipelines/components.js';
-export type { StepCallback, StepChanges, StepEvent } from './pipelines/denoise.js';
-export type { GenerationOptions, Pictures, ScheduleOptions } from './pipelines/generation.js';
+export type { ProgressCallback, StepChanges, StepProgress } from './pipelines/denoise.js';
+export type {
+  GenerationOptions,
+  Pictures,
+  ScheduleOptions,
+  StepCallback,
+  StepEvent,
+} from './pipelines/generation.js';
 export type { InitImage } from './pipelines/init-image.js';
+export type { KandinskyCombinedOptions } from './pipelines/kandinsky-combined.js';
+export {
+  type KandinskyCombinedImageToImageOptions,
+  KandinskyV22Img2ImgCombinedPipeline,
+} from './pipelines/kandinsky-combined-img2img.js';
+export { KandinskyV22CombinedPipeline } from './pipelines/kandinsky-combined-text2img.js';
+export type {
+  KandinskyCombinedComponents,
+  KandinskyDecoderComponents,
+  KandinskyPriorComponents,
+} from './pipelines/kandinsky-components.js';
+export type { KandinskyDecoderOptions } from './pipelines/kandinsky-decoder.js';
+export type {
+  KandinskyEmbeddings,
+  KandinskyPriorOptions,
+} from './pipelines/kandinsky-embeddings.js';
+export {
+  type KandinskyImageToImageOptions,
+  type KandinskyInitOptions,
+  KandinskyV22Img2ImgPipeline,
+} from './pipelines/kandinsky-img2img.js';
+export type {
+  KandinskyIngredient,
+  KandinskyInterpolationOptions,
+} from './pipelines/kandinsky-interpolation.js';
+export { KandinskyV22PriorPipeline } from './pipelines/kandinsky-prior.js';
+export {
+  type KandinskyTextToImageOptions,
+  KandinskyV22Pipeline,
+} from './pipelines/kandinsky-text2img.js';
 export {
   DiffusionPipeline,
   type FromPipeOptions,

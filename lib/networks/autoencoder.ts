@@ -49,7 +49,7 @@ export class Autoencoder {
 
   /** Pixels [B,3,H,W], about −1..1, of scaled latents, in the network's dtype. */
   async decode(latents: Tensor): Promise<Tensor> {
-using placed = this.#placed(latents);
+    using placed = this.#placed(latents);
     using unscaled = this.#unscaled(placed);
     return await this.perPicture(unscaled, async (part) => {
       const [pixels] = await this.network.run('decode', { latents: part }, ['sample']);

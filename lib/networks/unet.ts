@@ -13,6 +13,8 @@ export interface UNetConditions {
   textEmbeds?: Tensor | undefined;
   /** Sizes and crops in pixels, or the score in place of the target size, [B,5 or 6]. */
   timeIds?: Tensor | undefined;
+  /** Embeddings of pictures, [B,D]. */
+  imageEmbeds?: Tensor | undefined;
   /** What ControlNets add to the skip connections and to the middle block's output. */
   residuals?: UNetResiduals | undefined;
 }
@@ -50,12 +52,12 @@ export class UNet {
    *
    * @param sample Scaled latents [B,C,h,w].
    * @param timestep One for the whole batch; may be fractional.
-   * @param promptEmbeds [B,L,D].
+   * @param promptEmbeds [B,L,D]; undefined where there is no text to attend to.
    */
   async predict(
     sample: Tensor,
     timestep: number,
-    promptEmbeds: Tensor,
+    promptEmbeds: Tensor | undefined,
     conditions: UNetConditions = {},
   ): Promise<Tensor> {
     using time = full([1], timestep, { device: sample.device });
@@ -67,6 +69,7 @@ export class UNet {
       class_labels: conditions.classLabels,
       text_embeds: conditions.textEmbeds,
       time_ids: conditions.timeIds,
+      image_embeds: conditions.imageEmbeds,
       ...this.#residualInputs(conditions.residuals),
     });
     const [prediction] = await this.network.run('forward', inputs, ['sample']);
