@@ -70,7 +70,9 @@ interface Family {
   /** `_class_name` of its checkpoints. */
   names: readonly string[];
   /** Classes of the same checkpoints without all of their parts. */
-  parts: readonly (abstract new (...values: never[]) => DiffusionPipeline)[];
+  parts: readonly (abstract new (
+    ...values: never[]
+  ) => DiffusionPipeline)[];
 }
 
 const families: readonly Family[] = [
