@@ -144,7 +144,11 @@ export class UnCLIPRun extends AlphaBarRun {
     }
     const next = this.timesteps[this.#position + 1] ?? timestep - 1;
     const previous = this.previousAlphaBar(next);
-    if (next !== timestep - 1) return stepPosterior(alphaBar, previous);
+    if (next !== timestep - 1) {
+      // By way of β in float32: at the noisy end, where α is about 5e-9, that leaves nothing of α.
+      const beta = Math.fround(1 - Math.fround(alphaBar / previous));
+      return stepPosterior(alphaBar, previous, 1 - beta, beta);
+    }
     // Between neighbours the table of β counts, though 1 − β is rounded: near timestep 0 the two
     // differ by a thousandth of β.
     const beta = at(this.#betas, timestep);

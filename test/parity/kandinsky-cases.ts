@@ -136,7 +136,12 @@ export function priorCases({ images, noise, clipPixels }: KandinskyInputs): Kand
   ];
 }
 
-const learned = { class: 'DDPMScheduler', config: { varianceType: 'learned_range' } } as const;
+// The last of these timesteps adds no noise. At the usual last one, 1, the smaller end of the range is
+// the variance 1e-20: with random weights what lies outside of the range is then immense.
+const learned = {
+  class: 'DDPMScheduler',
+  config: { varianceType: 'learned_range', timestepSpacing: 'linspace' },
+} as const;
 
 export function decoderCases({ embeddings, noise }: KandinskyInputs): KandinskyCase[] {
   const { one, notOne, two, notTwo, wide, notWide } = embeddings;
