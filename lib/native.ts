@@ -32,13 +32,17 @@ export interface NativeProgram {
   readonly operators: Record<string, number>;
 }
 
-/** Where a parameter's values lie: bytes from the file's start, the dtype on disk. */
+/**
+ * Where a parameter's values lie: bytes from the file's start, the dtype on disk, and strides in
+ * elements unless the values lie in a row.
+ */
 export interface Placement {
   parameter: string;
   file: string;
   offset: number;
   dtype: string;
   shape: readonly number[];
+  strides?: readonly number[] | undefined;
 }
 
 export interface NativeNetwork {

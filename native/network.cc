@@ -55,10 +55,15 @@ Network::Network(std::shared_ptr<const Program> program, const std::vector<Place
     }
     auto& file = files[placement.file];
     if (!file) file = std::make_shared<MappedFile>(placement.file);
-    at::Tensor weight = TensorInFile(file, placement.offset, placement.type, placement.shape);
+    at::Tensor weight =
+        TensorInFile(file, placement.offset, placement.type, placement.shape, placement.strides);
+    const bool strided = !weight.is_contiguous();
+    if (strided) weight = weight.contiguous();
     const bool converted = !device.is_cpu() || (weight.is_floating_point() && placement.type != type);
     if (converted) {
       weight = weight.is_floating_point() ? weight.to(device, type) : weight.to(device);
+    } else if (strided) {
+      // Nothing of it lies in the file any more.
     } else if (packable.count(parameter.place) != 0) {
       // Packing reads it once, byte by byte as it were, so it may stay where it is.
       mapped.insert(parameter.place);
@@ -147,13 +152,15 @@ std::vector<at::Tensor> Network::Run(std::vector<at::Tensor> inputs, const std::
 
 namespace {
 
-std::vector<int64_t> ReadShape(const Napi::Value& value) {
-  auto dimensions = value.As<Napi::Array>();
-  std::vector<int64_t> shape;
-  for (uint32_t i = 0; i < dimensions.Length(); ++i) {
-    shape.push_back(dimensions.Get(i).As<Napi::Number>().Int64Value());
+// None where there is no list.
+std::vector<int64_t> ReadIntegers(const Napi::Value& value) {
+  std::vector<int64_t> integers;
+  if (!value.IsArray()) return integers;
+  auto list = value.As<Napi::Array>();
+  for (uint32_t i = 0; i < list.Length(); ++i) {
+    integers.push_back(list.Get(i).As<Napi::Number>().Int64Value());
   }
-  return shape;
+  return integers;
 }
 
 // createNetwork(program, placements, device, dtype): promise of a NativeNetwork.
@@ -170,7 +177,7 @@ Napi::Value CreateNetwork(const Napi::CallbackInfo& info) {
       placements.push_back({entry.Get("parameter").As<Napi::String>(), entry.Get("file").As<Napi::String>(),
                             static_cast<uint64_t>(entry.Get("offset").As<Napi::Number>().Int64Value()),
                             ParseDType(entry.Get("dtype").As<Napi::String>()),
-                            ReadShape(entry.Get("shape"))});
+                            ReadIntegers(entry.Get("shape")), ReadIntegers(entry.Get("strides"))});
     }
     using Made = std::shared_ptr<Network>;
     return Core::Of(env).Submit<Made>(

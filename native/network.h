@@ -22,6 +22,7 @@ struct Placement {
   uint64_t offset;
   at::ScalarType type;
   std::vector<int64_t> shape;
+  std::vector<int64_t> strides;  // In elements; none where the values lie one behind the other.
 };
 
 class Network {

@@ -1,7 +1,7 @@
 // A loaded network: its programs, filled with a checkpoint's weights, on one device in one dtype.
 import type { JsonObject } from '../checkpoints/json.js';
 import { isHarmless } from '../checkpoints/layouts.js';
-import type { StoredTensor } from '../checkpoints/safetensors.js';
+import { type StoredTensor, withoutTrailingOnes } from '../checkpoints/stored-tensor.js';
 import { readWeights } from '../checkpoints/weights.js';
 import { CheckpointError, DisposedError, TorchbrushError } from '../errors.js';
 import { callAsync, type NativeNetwork, type Placement } from '../native.js';
@@ -158,7 +158,7 @@ function place(
       else if (!fits(tensor.shape, shape)) {
         misshapen.push(`${name} is [${tensor.shape.join(', ')}], expected [${shape.join(', ')}]`);
       } else if (!/float/.test(tensor.dtype)) whole.push(`${name} is ${tensor.dtype}`);
-      else filled.push({ parameter: name, ...tensor, shape });
+      else filled.push({ parameter: name, ...withoutTrailingOnes(tensor, shape.length) });
     }
     placements.set(entry, filled);
   }

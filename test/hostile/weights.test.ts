@@ -250,18 +250,21 @@ refused(
 
 // Other files in their place
 refused(
-  'weights that are there as .bin only',
+  'safetensors under the name of a .bin',
   () => {
     renameSync(model.path(unet), model.path('unet/diffusion_pytorch_model.bin'));
   },
-  { message: /unet has its weights in diffusion_pytorch_model\.bin only.*Convert/ },
+  { message: /unet\/diffusion_pytorch_model\.bin is no file that torch\.save wrote/ },
 );
 refused(
   'weights that are there as a variant only',
   () => {
     renameSync(model.path(unet), model.path('unet/diffusion_pytorch_model.fp16.safetensors'));
   },
-  { message: /unet has no diffusion_pytorch_model\.safetensors; load it with variant: 'fp16'/ },
+  {
+    message:
+      /unet has no diffusion_pytorch_model\.safetensors or .*\.bin; load it with variant: 'fp16'/,
+  },
 );
 refused(
   'weights that are there as another variant only',
