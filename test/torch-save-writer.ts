@@ -228,12 +228,17 @@ export function savedTensors(arrays: StoredArrays): Map<string, SavedTensor> {
   return new Map(entries);
 }
 
+/** The pickle of `module.state_dict()`. */
+export function stateDictPickle(tensors: ReadonlyMap<string, SavedTensor>): Buffer {
+  return Buffer.concat([pickle.protocol, pickledStateDict(tensors), pickle.stop]);
+}
+
 /** Writes tensors as `torch.save(module.state_dict(), file)` does. */
 export function writeStateDict(
   file: string,
   tensors: ReadonlyMap<string, SavedTensor>,
   options: ZipOptions = {},
 ): void {
-  const program = Buffer.concat([pickle.protocol, pickledStateDict(tensors), pickle.stop]);
-  writeFileSync(file, archive(program, [...tensors.values()].flatMap(storagesOf), options));
+  const storages = [...tensors.values()].flatMap(storagesOf);
+  writeFileSync(file, archive(stateDictPickle(tensors), storages, options));
 }

@@ -5,7 +5,7 @@ import { CheckpointError, UntrustedFileError } from '../errors.js';
 import type { DType } from '../tensor.js';
 import { type PickleFunction, type PickleHandlers, readPickle } from './pickle.js';
 import { bytesPerElement, type StoredTensor } from './stored-tensor.js';
-import { WeightFile } from './weight-file.js';
+import { type ByteSource, WeightFile } from './weight-file.js';
 import { readZipDirectory, type ZipEntry } from './zip.js';
 
 /** The pickle of a checkpoint has some hundred kilobytes. */
@@ -56,28 +56,31 @@ class PickledTensor {
  * @throws UntrustedFileError when its pickle names anything that could run code
  */
 export function readTorchSave(path: string): Promise<Map<string, StoredTensor>> {
-  return WeightFile.use(path, async (file) => {
-    await requireArchive(file);
-    const entries = await readZipDirectory(file);
-    const [name, ...others] = [...entries.keys()].filter((key) => /^[^/]+\/data\.pkl$/.test(key));
-    const entry = entries.get(name ?? '');
-    if (name === undefined || entry === undefined || others.length > 0) {
-      throw new CheckpointError(
-        `${path} is no archive that torch.save wrote: expected one data.pkl.`,
-      );
-    }
-    const prefix = name.slice(0, -'data.pkl'.length);
-    await requireLittleEndian(file, entries.get(`${prefix}byteorder`));
-    if (entry.size > largestPickle) {
-      throw new CheckpointError(`The pickle in ${path} is too large (${entry.size} bytes).`);
-    }
-    const bytes = await file.read(entry.offset, entry.size);
-    const value = readPickle(path, bytes, new Handlers(path, entries, `${prefix}data/`));
-    return tensorsOf(path, value);
-  });
+  return WeightFile.use(path, readArchive);
 }
 
-async function requireArchive(file: WeightFile): Promise<void> {
+/** The same for a file that is open already. */
+export async function readArchive(file: ByteSource): Promise<Map<string, StoredTensor>> {
+  await requireArchive(file);
+  const { path } = file;
+  const entries = await readZipDirectory(file);
+  const [name, ...others] = [...entries.keys()].filter((key) => /^[^/]+\/data\.pkl$/.test(key));
+  const entry = entries.get(name ?? '');
+  if (name === undefined || entry === undefined || others.length > 0) {
+    throw new CheckpointError(
+      `${path} is no archive that torch.save wrote: expected one data.pkl.`,
+    );
+  }
+  const prefix = name.slice(0, -'data.pkl'.length);
+  await requireLittleEndian(file, entries.get(`${prefix}byteorder`));
+  if (entry.size > largestPickle) {
+    throw new CheckpointError(`The pickle in ${path} is too large (${entry.size} bytes).`);
+  }
+  const bytes = await file.read(entry.offset, entry.size);
+  return tensorsOf(path, readPickle(path, bytes, new Handlers(path, entries, `${prefix}data/`)));
+}
+
+async function requireArchive(file: ByteSource): Promise<void> {
   const start = await file.read(0, Math.min(file.size, 512));
   if (start.subarray(0, 2).toString('latin1') === 'PK') return;
   const isTar = start.subarray(257, 262).toString('latin1') === 'ustar';
@@ -92,7 +95,7 @@ async function requireArchive(file: WeightFile): Promise<void> {
   );
 }
 
-async function requireLittleEndian(file: WeightFile, entry: ZipEntry | undefined): Promise<void> {
+async function requireLittleEndian(file: ByteSource, entry: ZipEntry | undefined): Promise<void> {
   // Absent in files from before PyTorch 2.1.
   if (entry === undefined) return;
   const order = (await file.read(entry.offset, Math.min(entry.size, 16))).toString('latin1');

@@ -4,9 +4,18 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { CheckpointError } from '../errors.js';
 import { requireFile } from './json.js';
 
-export class WeightFile {
+/** Bytes that can be read in pieces. */
+export interface ByteSource {
+  /** For messages. */
   readonly path: string;
   /** In bytes. */
+  readonly size: number;
+  /** Exactly the bytes asked for. @throws CheckpointError when there are fewer */
+  read(offset: number, length: number): Promise<Buffer>;
+}
+
+export class WeightFile implements ByteSource {
+  readonly path: string;
   readonly size: number;
   readonly #handle: FileHandle;
 
@@ -33,7 +42,6 @@ export class WeightFile {
     }
   }
 
-  /** Exactly the bytes asked for. @throws CheckpointError when the file ends before them */
   async read(offset: number, length: number): Promise<Buffer> {
     if (offset < 0 || length < 0 || offset + length > this.size) {
       throw new CheckpointError(

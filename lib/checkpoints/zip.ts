@@ -1,7 +1,7 @@
 // The directory of a zip archive whose entries are stored as they are, so that each can be mapped.
 // Nothing in it is believed before it is checked. (APPNOTE.TXT 6.3, with the zip64 extension.)
 import { CheckpointError } from '../errors.js';
-import type { WeightFile } from './weight-file.js';
+import type { ByteSource } from './weight-file.js';
 
 /** Where an entry's bytes lie in the file. */
 export interface ZipEntry {
@@ -44,7 +44,7 @@ interface ListedEntry {
  *
  * @throws CheckpointError when the archive is damaged, or an entry is compressed or encrypted
  */
-export async function readZipDirectory(file: WeightFile): Promise<Map<string, ZipEntry>> {
+export async function readZipDirectory(file: ByteSource): Promise<Map<string, ZipEntry>> {
   const directory = await findDirectory(file);
   const bytes = await file.read(directory.offset, directory.size);
   const listed = parseDirectory(file, bytes, directory.entries);
@@ -52,7 +52,7 @@ export async function readZipDirectory(file: WeightFile): Promise<Map<string, Zi
   return new Map(listed.map(({ name }, i) => [name.toString('utf8'), placed[i] as ZipEntry]));
 }
 
-async function findDirectory(file: WeightFile): Promise<Directory> {
+async function findDirectory(file: ByteSource): Promise<Directory> {
   const tailStart = Math.max(0, file.size - endSize - longestComment - locatorSize);
   const tail = await file.read(tailStart, file.size - tailStart);
   const end = findEnd(tail);
@@ -83,7 +83,7 @@ function findEnd(tail: Buffer): number {
   return -1;
 }
 
-async function readEnd64(file: WeightFile, offset: number): Promise<Directory> {
+async function readEnd64(file: ByteSource, offset: number): Promise<Directory> {
   const bytes = await file.read(offset, end64Size);
   if (bytes.readUInt32LE(0) !== end64Signature) throw damaged(file, 'its zip64 end is missing');
   return {
@@ -93,7 +93,7 @@ async function readEnd64(file: WeightFile, offset: number): Promise<Directory> {
   };
 }
 
-function parseDirectory(file: WeightFile, bytes: Buffer, count: number): ListedEntry[] {
+function parseDirectory(file: ByteSource, bytes: Buffer, count: number): ListedEntry[] {
   const entries: ListedEntry[] = [];
   const names = new Set<string>();
   let at = 0;
@@ -117,7 +117,7 @@ function parseDirectory(file: WeightFile, bytes: Buffer, count: number): ListedE
   return entries;
 }
 
-function parsePlace(file: WeightFile, fixed: Buffer, extra: Buffer, name: string) {
+function parsePlace(file: ByteSource, fixed: Buffer, extra: Buffer, name: string) {
   const isEncrypted = (fixed.readUInt16LE(8) & 1) === 1;
   if (isEncrypted || fixed.readUInt16LE(10) !== 0) {
     throw new CheckpointError(
@@ -140,7 +140,7 @@ function parsePlace(file: WeightFile, fixed: Buffer, extra: Buffer, name: string
   return { size, localOffset };
 }
 
-function zip64Values(file: WeightFile, extra: Buffer): number[] {
+function zip64Values(file: ByteSource, extra: Buffer): number[] {
   let at = 0;
   while (at + 4 <= extra.length) {
     const id = extra.readUInt16LE(at);
@@ -160,7 +160,7 @@ function zip64Values(file: WeightFile, extra: Buffer): number[] {
 
 /** The bytes follow a second, local header, whose length differs from the directory's. */
 async function locate(
-  file: WeightFile,
+  file: ByteSource,
   { name, size, localOffset }: ListedEntry,
   directoryOffset: number,
 ): Promise<ZipEntry> {
@@ -176,12 +176,12 @@ async function locate(
   return { offset, size };
 }
 
-function toNumber(file: WeightFile, value: bigint): number {
+function toNumber(file: ByteSource, value: bigint): number {
   const number = Number(value);
   if (!Number.isSafeInteger(number)) throw damaged(file, 'an offset in it is beyond all size');
   return number;
 }
 
-function damaged(file: WeightFile, reason: string): CheckpointError {
+function damaged(file: ByteSource, reason: string): CheckpointError {
   return new CheckpointError(`${file.path} is damaged or truncated: ${reason}. Copy it again.`);
 }
