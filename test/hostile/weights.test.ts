@@ -180,7 +180,8 @@ refused(
   'a missing tensor',
   () => editArrays(model.path(unet), (arrays) => arrays.delete('conv_in.bias')),
   {
-    message: /weights in .*unet do not fit its config\.json[\s\S]*1 tensor missing: conv_in\.bias$/,
+    message:
+      /weights in .*unet do not fit its configuration[\s\S]*1 tensor missing: conv_in\.bias$/,
   },
 );
 refused(
