@@ -32,12 +32,16 @@ export interface NativeProgram {
   readonly operators: Record<string, number>;
 }
 
-/** Where a tensor's values lie: bytes from the file's start, the dtype on disk. */
+/**
+ * Where a tensor's values lie: bytes from the file's start, the dtype on disk, and strides in elements
+ * unless the values lie in a row.
+ */
 export interface StoredValues {
   file: string;
   offset: number;
   dtype: string;
   shape: readonly number[];
+  strides?: readonly number[] | undefined;
 }
 
 export interface Placement extends StoredValues {

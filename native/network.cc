@@ -121,13 +121,15 @@ std::vector<at::Tensor> Network::Run(std::vector<at::Tensor> inputs, const std::
 
 namespace {
 
-std::vector<int64_t> ReadShape(const Napi::Value& value) {
-  auto dimensions = value.As<Napi::Array>();
-  std::vector<int64_t> shape;
-  for (uint32_t i = 0; i < dimensions.Length(); ++i) {
-    shape.push_back(dimensions.Get(i).As<Napi::Number>().Int64Value());
+// None where there is no list.
+std::vector<int64_t> ReadSizes(const Napi::Value& value) {
+  std::vector<int64_t> integers;
+  if (!value.IsArray()) return integers;
+  auto list = value.As<Napi::Array>();
+  for (uint32_t i = 0; i < list.Length(); ++i) {
+    integers.push_back(list.Get(i).As<Napi::Number>().Int64Value());
   }
-  return shape;
+  return integers;
 }
 
 std::vector<int32_t> ReadIntegers(const Napi::Value& value) {
@@ -142,7 +144,8 @@ std::vector<int32_t> ReadIntegers(const Napi::Value& value) {
 StoredValues ReadStored(const Napi::Object& entry) {
   return {entry.Get("file").As<Napi::String>(),
           static_cast<uint64_t>(entry.Get("offset").As<Napi::Number>().Int64Value()),
-          ParseDType(entry.Get("dtype").As<Napi::String>()), ReadShape(entry.Get("shape"))};
+          ParseDType(entry.Get("dtype").As<Napi::String>()), ReadSizes(entry.Get("shape")),
+          ReadSizes(entry.Get("strides"))};
 }
 
 LowRankTerm ReadTerm(const Napi::Object& term) {

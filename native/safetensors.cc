@@ -61,19 +61,52 @@ void MappedFile::Read(uint64_t offset, uint64_t bytes, void* into) const {
   }
 }
 
-at::Tensor TensorInFile(const std::shared_ptr<MappedFile>& file, uint64_t offset, at::ScalarType type,
-                        const std::vector<int64_t>& shape) {
-  uint64_t bytes = c10::elementSize(type);
-  for (const int64_t size : shape) {
-    if (size < 0 || __builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes)) {
-      throw CoreError("ERR_CHECKPOINT", "A tensor's size overflows.");
-    }
+namespace {
+
+uint64_t CheckedProduct(uint64_t a, int64_t b) {
+  uint64_t product = 0;
+  if (b < 0 || __builtin_mul_overflow(a, static_cast<uint64_t>(b), &product)) {
+    throw CoreError("ERR_CHECKPOINT", "A tensor's size overflows.");
   }
+  return product;
+}
+
+uint64_t CheckedSum(uint64_t a, uint64_t b) {
+  uint64_t sum = 0;
+  if (__builtin_add_overflow(a, b, &sum)) {
+    throw CoreError("ERR_CHECKPOINT", "A tensor's size overflows.");
+  }
+  return sum;
+}
+
+// Elements from the first one to the last one in memory, both included.
+uint64_t ElementSpan(const std::vector<int64_t>& shape, const std::vector<int64_t>& strides) {
+  if (!strides.empty() && strides.size() != shape.size()) {
+    throw CoreError("ERR_CHECKPOINT", "A tensor has strides for another shape.");
+  }
+  uint64_t count = 1;
+  for (const int64_t size : shape) count = CheckedProduct(count, size);
+  if (strides.empty() || count == 0) return count;
+  uint64_t last = 0;
+  for (size_t i = 0; i < shape.size(); ++i) {
+    last = CheckedSum(last, CheckedProduct(static_cast<uint64_t>(shape[i] - 1), strides[i]));
+  }
+  return CheckedSum(last, 1);
+}
+
+}  // namespace
+
+at::Tensor TensorInFile(const std::shared_ptr<MappedFile>& file, uint64_t offset, at::ScalarType type,
+                        const std::vector<int64_t>& shape, const std::vector<int64_t>& strides) {
+  const uint64_t bytes =
+      CheckedProduct(ElementSpan(shape, strides), static_cast<int64_t>(c10::elementSize(type)));
   if (offset > file->size() || bytes > file->size() - offset) {
     throw CoreError("ERR_CHECKPOINT", "A tensor lies outside its file.");
   }
-  return at::from_blob(
-      file->data() + offset, shape, [file](void*) {}, at::TensorOptions().dtype(type));
+  const auto keep = [file](void*) {};
+  const auto options = at::TensorOptions().dtype(type);
+  if (strides.empty()) return at::from_blob(file->data() + offset, shape, keep, options);
+  return at::from_blob(file->data() + offset, shape, strides, keep, options);
 }
 
 bool IsAligned(const MappedFile& file, uint64_t offset, at::ScalarType type) {
@@ -93,7 +126,9 @@ void Advise(const at::Tensor& tensor, int advice) {
 
 }  // namespace
 
-void ForgetPages(const at::Tensor& mapped) { Advise(mapped, MADV_DONTNEED); }
+void ForgetPages(const at::Tensor& mapped) {
+  if (mapped.is_contiguous()) Advise(mapped, MADV_DONTNEED);
+}
 
 void PreferLargePages(const at::Tensor& fresh) { Advise(fresh, MADV_HUGEPAGE); }
 

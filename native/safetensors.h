@@ -42,14 +42,16 @@ class MappedFile {
 // safetensors padded its header.
 bool IsAligned(const MappedFile& file, uint64_t offset, at::ScalarType type);
 
-// Lets the pages of a mapped tensor go that it shares with no other. They come back from the file.
+// Lets the pages of a contiguous mapped tensor go that it shares with no other. They come back from
+// the file.
 void ForgetPages(const at::Tensor& mapped);
 
 // Asks for large pages under a fresh tensor: touching it for the first time costs less then.
 void PreferLargePages(const at::Tensor& fresh);
 
-// The tensor at `offset`, in the file's own memory, which it keeps mapped.
+// The tensor at `offset`, in the file's own memory, which it keeps mapped. `strides` are in elements;
+// none means that the values lie one behind the other.
 at::Tensor TensorInFile(const std::shared_ptr<MappedFile>& file, uint64_t offset, at::ScalarType type,
-                        const std::vector<int64_t>& shape);
+                        const std::vector<int64_t>& shape, const std::vector<int64_t>& strides);
 
 }  // namespace torchbrush

@@ -47,7 +47,8 @@ struct Product {
 
 at::Tensor ReadFactor(const StoredValues& stored, Files& files) {
   const auto file = Open(files, stored.file);
-  const at::Tensor place = TensorInFile(file, stored.offset, stored.type, stored.shape);
+  const at::Tensor place = TensorInFile(file, stored.offset, stored.type, stored.shape, stored.strides);
+  if (!stored.strides.empty()) return place.to(at::kFloat).contiguous();
   // Read, not looked at where it lies: the file may have become shorter since it was mapped.
   at::Tensor values = at::empty(place.sizes(), place.options());
   file->Read(stored.offset, values.nbytes(), values.data_ptr());
@@ -86,6 +87,13 @@ Product ReadProduct(const LowRankTerm& term, Files& files) {
     down = spread.permute({0, 3, 1, 2}).flatten(1);
   }
   return {up, down};
+}
+
+// The same for a base that does not lie in a row.
+at::Tensor AddProductsTo(const at::Tensor& base, const std::vector<Product>& products, at::ScalarType type) {
+  const at::Tensor sum = base.to(at::kFloat, false, true).contiguous();
+  for (const auto& product : products) sum.flatten(1).addmm_(product.up, product.down);
+  return sum.to(type);
 }
 
 // base + Σ up·down, summed in float32, block by block so that a block stays in the cache. The base
@@ -177,7 +185,10 @@ void Weights::Change(Weight& weight, const std::vector<LowRankTerm>& terms, File
   std::vector<Product> products;
   for (const auto& term : terms) products.push_back(ReadProduct(term, files));
   Set(weight, at::Tensor(), false);  // Its memory serves the new one.
-  Set(weight, AddProducts(*weight.file, weight.stored, products, type_).to(device_), false);
+  const at::Tensor sum = weight.stored.strides.empty()
+                             ? AddProducts(*weight.file, weight.stored, products, type_)
+                             : AddProductsTo(Mapped(weight), products, type_);
+  Set(weight, sum.to(device_), false);
 }
 
 void Weights::ReplaceRows(const std::string& parameter, int64_t first, const at::Tensor& rows) {
@@ -202,8 +213,8 @@ Weights::Weight& Weights::Find(const std::string& parameter) {
 
 at::Tensor Weights::Mapped(const Weight& weight) const {
   weight.file->RequireUnchanged();
-  const auto& [file, offset, type, shape] = weight.stored;
-  return TensorInFile(weight.file, offset, type, shape);
+  const auto& [file, offset, type, shape, strides] = weight.stored;
+  return TensorInFile(weight.file, offset, type, shape, strides);
 }
 
 void Weights::Set(Weight& weight, at::Tensor tensor, bool mapped) {
@@ -215,11 +226,15 @@ void Weights::Set(Weight& weight, at::Tensor tensor, bool mapped) {
 }
 
 void Weights::Restore(Weight& weight) {
-  const at::Tensor base = Mapped(weight);
+  const at::Tensor stored = Mapped(weight);
+  const at::Tensor base = stored.contiguous();  // A copy only where the values do not lie in a row.
+  const bool mapped = base.is_same(stored);
   const bool floating = base.is_floating_point();
   if (!device_.is_cpu() || (floating && weight.stored.type != type_)) {
     Set(weight, floating ? base.to(device_, type_) : base.to(device_), false);
-    ForgetPages(base);
+    if (mapped) ForgetPages(base);
+  } else if (!mapped) {
+    Set(weight, base, false);
   } else if (weight.packed || weight.is_table ||
              IsAligned(*weight.file, weight.stored.offset, weight.stored.type)) {
     // Packing reads it once, byte by byte as it were, so it may stay where it is.

@@ -25,6 +25,7 @@ struct StoredValues {
   uint64_t offset;
   at::ScalarType type;
   std::vector<int64_t> shape;
+  std::vector<int64_t> strides;  // In elements; none where the values lie one behind the other.
 };
 
 struct Placement {

@@ -4,6 +4,8 @@
 interface Layout {
   /** Name of the weight file without variant and extension. */
   fileStem: string;
+  /** The same for files that torch.save wrote. */
+  pickleStem: string;
   renames: readonly [RegExp, string][];
   /** Tensors that carry nothing: buffers that old versions saved. */
   harmless: readonly RegExp[];
@@ -11,6 +13,7 @@ interface Layout {
 
 const diffusersLayout: Layout = {
   fileStem: 'diffusion_pytorch_model',
+  pickleStem: 'diffusion_pytorch_model',
   renames: [],
   harmless: [],
 };
@@ -18,6 +21,7 @@ const diffusersLayout: Layout = {
 // Attention of autoencoders was a class of its own until diffusers 0.17.
 const autoencoderLayout: Layout = {
   fileStem: 'diffusion_pytorch_model',
+  pickleStem: 'diffusion_pytorch_model',
   renames: [
     [/(\.attentions\.\d+)\.query\.(weight|bias)$/, '$1.to_q.$2'],
     [/(\.attentions\.\d+)\.key\.(weight|bias)$/, '$1.to_k.$2'],
@@ -36,6 +40,7 @@ const quantizingLayout: Layout = {
 // transformers 5 dropped the wrapping module; position_ids were saved until 4.31.
 const clipLayout: Layout = {
   fileStem: 'model',
+  pickleStem: 'pytorch_model',
   renames: [[/^text_model\./, '']],
   harmless: [/^embeddings\.position_ids$/, /^logit_scale$/, /^text_projection\.weight$/],
 };
@@ -43,6 +48,7 @@ const clipLayout: Layout = {
 // Some savers left the wrapping module out; the safety checker was saved with it twice.
 const clipVisionLayout: Layout = {
   fileStem: 'model',
+  pickleStem: 'pytorch_model',
   renames: [
     [/^(?:vision_model\.)*(embeddings|pre_layrnorm|encoder|post_layernorm)\./, 'vision_model.$1.'],
   ],

@@ -1,18 +1,29 @@
 // A loaded network: its programs, filled with a checkpoint's weights, on one device in one dtype.
 import type { JsonObject } from '../checkpoints/json.js';
 import { isHarmless } from '../checkpoints/layouts.js';
-import type { StoredTensor } from '../checkpoints/safetensors.js';
+import { type StoredTensor, withoutTrailingOnes } from '../checkpoints/stored-tensor.js';
 import { readWeights } from '../checkpoints/weights.js';
 import { CheckpointError, DisposedError, TorchbrushError } from '../errors.js';
 import { callAsync, type NativeNetwork, type Placement, type WeightUpdate } from '../native.js';
 import { type DType, Tensor } from '../tensor.js';
-import { readComponentConfig } from './component-config.js';
+import { checkComponentConfig, readComponentConfig } from './component-config.js';
 import { type LoadedProgram, loadPrograms } from './programs.js';
 
 export interface LoadNetworkOptions {
   dtype: DType;
   device: string;
   variant?: string | undefined;
+}
+
+/** All that a network is made of. */
+export interface NetworkSource {
+  className: string;
+  /** As a config.json has it, snake_case. */
+  config: JsonObject;
+  /** Under today's names. */
+  tensors: Map<string, StoredTensor>;
+  /** The folder or file it comes from, for messages. */
+  origin: string;
 }
 
 interface Entry {
@@ -53,7 +64,7 @@ export class Network {
   /**
    * Loads `config.json` and the weights of a component folder.
    *
-   * @throws CheckpointError, ProgramNotFoundError
+   * @throws CheckpointError, ProgramNotFoundError, UntrustedFileError
    */
   static async load(
     folder: string,
@@ -62,16 +73,34 @@ export class Network {
   ): Promise<Network> {
     const { config, architecture } = await readComponentConfig(folder, className);
     const programs = await loadPrograms(architecture, folder);
-    const weights = await readWeights(folder, className, options.variant);
-    if (!weights.isVariant && options.variant !== undefined) {
+    const { tensors, isVariant } = await readWeights(folder, className, options.variant);
+    if (!isVariant && options.variant !== undefined) {
       process.emitWarning(
         `${folder} has no variant '${options.variant}': its plain files are used.`,
-        {
-          code: 'TORCHBRUSH_NO_VARIANT',
-        },
+        { code: 'TORCHBRUSH_NO_VARIANT' },
       );
     }
-    const placements = place(programs, weights.tensors, className, folder);
+    const source = { className, config, tensors, origin: folder };
+    return await Network.#fill(programs, source, options);
+  }
+
+  /**
+   * Makes a network of a configuration and of tensors that have been found already.
+   *
+   * @throws CheckpointError, ProgramNotFoundError
+   */
+  static async fromWeights(source: NetworkSource, options: LoadNetworkOptions): Promise<Network> {
+    const { origin, className, config } = source;
+    const { architecture } = checkComponentConfig(origin, className, config);
+    return await Network.#fill(await loadPrograms(architecture, origin), source, options);
+  }
+
+  static async #fill(
+    programs: Map<string, LoadedProgram>,
+    { className, config, tensors, origin }: NetworkSource,
+    options: LoadNetworkOptions,
+  ): Promise<Network> {
+    const placements = place(programs, tensors, className, origin);
     const entries = new Map<string, Entry>();
     try {
       for (const [name, { record, native }] of programs) {
@@ -212,7 +241,7 @@ function place(
   programs: Map<string, LoadedProgram>,
   tensors: Map<string, StoredTensor>,
   className: string,
-  folder: string,
+  origin: string,
 ): Map<string, Placement[]> {
   const unused = new Set(tensors.keys());
   const missing: string[] = [];
@@ -228,7 +257,7 @@ function place(
       else if (!fits(tensor.shape, shape)) {
         misshapen.push(`${name} is [${tensor.shape.join(', ')}], expected [${shape.join(', ')}]`);
       } else if (!/float/.test(tensor.dtype)) whole.push(`${name} is ${tensor.dtype}`);
-      else filled.push({ parameter: name, ...tensor, shape });
+      else filled.push({ parameter: name, ...withoutTrailingOnes(tensor, shape.length) });
     }
     placements.set(entry, filled);
   }
@@ -241,7 +270,7 @@ function place(
   ].filter((line) => line !== '');
   if (faults.length > 0) {
     throw new CheckpointError(
-      `The weights in ${folder} do not fit its config.json (${className}):\n${faults.join('\n')}`,
+      `The weights in ${origin} do not fit its configuration (${className}):\n${faults.join('\n')}`,
     );
   }
   return placements;
