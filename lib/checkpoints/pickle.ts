@@ -50,13 +50,16 @@ class Machine {
 
   // Reading
   take(length: number): Buffer {
-    if (length > this.#bytes.length - this.#at) throw this.broken('it is cut off');
-    this.#at += length;
-    return this.#bytes.subarray(this.#at - length, this.#at);
+    const start = this.#advance(length);
+    return this.#bytes.subarray(start, this.#at);
   }
 
-  integer(bytes: number): number {
-    return this.take(bytes).readUIntLE(0, bytes);
+  integer(bytes: 1 | 2 | 4): number {
+    return this.#bytes.readUIntLE(this.#advance(bytes), bytes);
+  }
+
+  signed(): number {
+    return this.#bytes.readInt32LE(this.#advance(4));
   }
 
   /** Two's complement of any length; a bigint where a number would be rounded. */
@@ -68,7 +71,15 @@ class Machine {
   }
 
   text(bytes: number): string {
-    return this.take(bytes).toString('utf8');
+    const start = this.#advance(bytes);
+    return this.#bytes.toString('utf8', start, this.#at);
+  }
+
+  /** Where the next bytes start, which count as read. */
+  #advance(length: number): number {
+    if (length > this.#bytes.length - this.#at) throw this.broken('it is cut off');
+    this.#at += length;
+    return this.#at - length;
   }
 
   line(): string {
@@ -102,7 +113,8 @@ class Machine {
 
   /** The topmost values, in the order they were pushed. */
   popMany(count: number): unknown[] {
-    return Array.from({ length: count }, () => this.pop()).reverse();
+    if (this.#stack.length < count) throw this.broken('a value is missing');
+    return this.#stack.splice(-count);
   }
 
   mark(): void {
@@ -195,7 +207,7 @@ const operations: ReadonlyMap<number, (machine: Machine) => void> = new Map([
   [0x89, (machine) => machine.push(false)], // NEWFALSE
   [0x4b, (machine) => machine.push(machine.integer(1))], // BININT1
   [0x4d, (machine) => machine.push(machine.integer(2))], // BININT2
-  [0x4a, (machine) => machine.push(machine.long(4))], // BININT
+  [0x4a, (machine) => machine.push(machine.signed())], // BININT
   [0x8a, (machine) => machine.push(machine.long(machine.integer(1)))], // LONG1
   [0x47, (machine) => machine.push(machine.take(8).readDoubleBE())], // BINFLOAT
   [0x8c, (machine) => machine.push(machine.text(machine.integer(1)))], // SHORT_BINUNICODE

@@ -48,8 +48,18 @@ export async function readZipDirectory(file: ByteSource): Promise<Map<string, Zi
   const directory = await findDirectory(file);
   const bytes = await file.read(directory.offset, directory.size);
   const listed = parseDirectory(file, bytes, directory.entries);
-  const placed = await Promise.all(listed.map((entry) => locate(file, entry, directory.offset)));
-  return new Map(listed.map(({ name }, i) => [name.toString('utf8'), placed[i] as ZipEntry]));
+  const headers = await file.readAll(
+    listed.map(({ name, localOffset }) => ({
+      offset: localOffset,
+      length: localSize + name.length,
+    })),
+  );
+  const entries = new Map<string, ZipEntry>();
+  for (const [i, entry] of listed.entries()) {
+    const place = locate(file, entry, headers[i] as Buffer, directory.offset);
+    entries.set(entry.name.toString('utf8'), place);
+  }
+  return entries;
 }
 
 async function findDirectory(file: ByteSource): Promise<Directory> {
@@ -159,12 +169,12 @@ function zip64Values(file: ByteSource, extra: Buffer): number[] {
 }
 
 /** The bytes follow a second, local header, whose length differs from the directory's. */
-async function locate(
+function locate(
   file: ByteSource,
   { name, size, localOffset }: ListedEntry,
+  header: Buffer,
   directoryOffset: number,
-): Promise<ZipEntry> {
-  const header = await file.read(localOffset, localSize + name.length);
+): ZipEntry {
   const isHeader = header.readUInt32LE(0) === localSignature;
   if (!isHeader || !header.subarray(localSize).equals(name)) {
     throw damaged(file, `the entry ${JSON.stringify(name.toString('utf8'))} is not at its place`);
