@@ -17,8 +17,19 @@ import {
 } from '../options.js';
 import type { SchedulerRun, StartOptions } from '../schedulers/scheduler.js';
 import type { Tensor } from '../tensor.js';
-import { denoise, type StepCallback } from './denoise.js';
+import { denoise, type StepChanges, type StepProgress } from './denoise.js';
 import { type LatentDecoder, rememberOrigin } from './latent-origin.js';
+
+/** What `onStep` is told after each step. */
+export interface StepEvent extends StepProgress {
+  /** Decodes the latents as this step left them; call it before the callback ends. */
+  preview(): Promise<Image[]>;
+}
+
+export type StepCallback = (
+  event: StepEvent,
+  // biome-ignore lint/suspicious/noConfusingVoidType: callbacks without an answer are the usual case
+) => void | StepChanges | Promise<void | StepChanges>;
 
 /** Options that all pipelines share; diffusers' names and, unless said otherwise, its defaults. */
 export interface GenerationOptions {
@@ -155,7 +166,7 @@ export interface Drawing {
 /** Denoises and decodes. @throws the signal's reason, within one step */
 export async function draw(drawing: Drawing): Promise<Pictures> {
   const { request, run, safetyChecker } = drawing;
-  const { outputType, signal } = request;
+  const { outputType, signal, onStep } = request;
   using denoised = await denoise({
     ...request,
     run,
@@ -165,10 +176,9 @@ export async function draw(drawing: Drawing): Promise<Pictures> {
     guidanceRescale: drawing.guidanceRescale ?? 0,
     eta: drawing.eta ?? 0,
     predict: (...values) => drawing.predict(...values),
-    preview: async (current) => {
-      using picture = await toPicture(current, drawing.decoder);
-      return await toImages(picture);
-    },
+    onStep:
+      onStep &&
+      ((progress) => onStep({ ...progress, preview: () => preview(progress.latents, drawing) })),
   });
   if (outputType === 'latent') {
     const images = denoised.alias();
@@ -182,6 +192,11 @@ export async function draw(drawing: Drawing): Promise<Pictures> {
   signal?.throwIfAborted();
   using reviewed = SafetyChecker.blacken(decoded, nsfwContentDetected);
   return { images: await toOutput(reviewed, outputType), nsfwContentDetected };
+}
+
+async function preview(latents: Tensor, drawing: Drawing): Promise<Image[]> {
+  using picture = await toPicture(latents, drawing.decoder);
+  return await toImages(picture);
 }
 
 /** The picture of latents, [B,3,H,W] in 0..1, clamped; float32. */

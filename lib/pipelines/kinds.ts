@@ -4,13 +4,20 @@ import { join } from 'node:path';
 import { type CheckpointFolder, requireComponent } from '../checkpoints/folder.js';
 import { readJsonObject } from '../checkpoints/json.js';
 import { CheckpointError } from '../errors.js';
-import { readPreprocessor } from '../images/clip-preprocess.js';
+import {
+  type ClipPreprocessor,
+  isPreprocessor,
+  readPreprocessor,
+} from '../images/clip-preprocess.js';
 import { Autoencoder } from '../networks/autoencoder.js';
 import { AutoencoderTiny } from '../networks/autoencoder-tiny.js';
+import { MoVQ } from '../networks/movq.js';
 import { Network } from '../networks/network.js';
+import { Prior } from '../networks/prior.js';
 import { SafetyChecker } from '../networks/safety-checker.js';
 import { TextEncoder } from '../networks/text-encoder.js';
 import { UNet } from '../networks/unet.js';
+import { VisionEncoder } from '../networks/vision-encoder.js';
 import { isScheduler } from '../options.js';
 import { type Scheduler, schedulerFromConfig } from '../schedulers/index.js';
 import { ClipTokenizer } from '../tokenizer/index.js';
@@ -75,6 +82,25 @@ export const safetyCheckerKind: ComponentKind<SafetyChecker> = {
     const extractor = checkpoint.components.get('feature_extractor');
     const preprocessor = extractor && (await readPreprocessor(extractor.folder));
     return SafetyChecker.load(folder, { ...options, preprocessor });
+  },
+};
+
+export const visionEncoderKind = networkKind(VisionEncoder, 'a VisionEncoder', [
+  'CLIPVisionModelWithProjection',
+]);
+
+export const priorKind = networkKind(Prior, 'a Prior', ['PriorTransformer']);
+
+export const movqKind = networkKind(MoVQ, 'a MoVQ', ['VQModel']);
+
+/** How pictures are prepared for CLIP. */
+export const preprocessorKind: ComponentKind<ClipPreprocessor> = {
+  what: 'the settings of a CLIPImageProcessor',
+  is: isPreprocessor,
+  load: async ({ checkpoint, name }) => {
+    const classes = ['', 'Fast', 'Pil'].map((suffix) => `CLIPImageProcessor${suffix}`);
+    const { folder } = requireComponent(checkpoint, name, [...classes, 'CLIPFeatureExtractor']);
+    return readPreprocessor(folder);
   },
 };
 

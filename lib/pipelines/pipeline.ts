@@ -36,6 +36,7 @@ import {
   type PipelineClass,
   sharedComponents,
   splitConfig,
+  splitConnected,
 } from './loading.js';
 
 /** The parts that adapters change. */
@@ -73,7 +74,8 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
   ): Promise<Pipeline> {
     checkLoadingOptions(this.family, options);
     const { dtype, device, variant, onProgress, signal, ...rest } = options;
-    const { config: given, parts } = splitConfig(this.family, rest);
+    const { connected, parts: own } = splitConnected(this.family, rest);
+    const { config: given, parts } = splitConfig(this.family, own);
     const overrides = checkOverrides(this.family, parts);
     signal?.throwIfAborted();
     const checkpoint = await openCheckpointFolder(path);
@@ -84,6 +86,7 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
       variant,
       config,
       overrides,
+      connected,
       onProgress,
       signal,
     });

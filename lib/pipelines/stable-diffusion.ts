@@ -5,7 +5,13 @@ import type { Autoencoder } from '../networks/autoencoder.js';
 import type { SafetyChecker } from '../networks/safety-checker.js';
 import type { TextEncoder } from '../networks/text-encoder.js';
 import type { UNet } from '../networks/unet.js';
-import { checkInteger, checkPrompt, checkTensor, defaults } from '../options.js';
+import {
+  checkInteger,
+  checkNegativePrompts,
+  checkPrompt,
+  checkTensor,
+  defaults,
+} from '../options.js';
 import {
   checkEmbeddingLength,
   encodePrompts,
@@ -204,15 +210,6 @@ function exactlyOne(first: string, a: unknown, second: string, b: unknown): void
   throw new InvalidArgumentError(
     `Expected one of ${first} and ${second} but received ${received}.`,
   );
-}
-
-function checkNegativePrompts(value: unknown, count: number): string[] | undefined {
-  if (value === undefined) return undefined;
-  const texts = checkPrompt(value, 'negativePrompt');
-  if (typeof value === 'string') return Array.from({ length: count }, () => value);
-  if (texts.length !== count)
-    throw expected(`${count} texts, one per prompt,`, 'negativePrompt', texts);
-  return texts;
 }
 
 function checkEmbeddings(
