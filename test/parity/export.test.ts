@@ -116,12 +116,31 @@ test('every architecture gets a folder of its own with a manifest, and nothing e
 });
 
 test('inputs follow from the architecture', () => {
-  const inputs = (name: string) => made.find((program) => program.name === name)?.inputs;
+  const programOf = (name: string) => made.find((program) => program.name === name);
+  const needed = (name: string) => {
+    const { inputs = [], optionalInputs = [] } = programOf(name) ?? {};
+    return inputs.filter((input) => !optionalInputs.includes(input));
+  };
   const usual = ['sample', 'timestep', 'encoder_hidden_states'];
-  assert.deepEqual(inputs('two-levels'), usual);
-  assert.deepEqual(inputs('timestep-cond'), [...usual, 'timestep_cond']);
-  assert.deepEqual(inputs('class-labels'), [...usual, 'class_labels']);
-  assert.deepEqual(inputs('text-time'), [...usual, 'text_embeds', 'time_ids']);
+  assert.deepEqual(needed('two-levels'), usual);
+  assert.deepEqual(needed('timestep-cond'), [...usual, 'timestep_cond']);
+  assert.deepEqual(needed('class-labels'), [...usual, 'class_labels']);
+  assert.deepEqual(needed('text-time'), [...usual, 'text_embeds', 'time_ids']);
+  assert.deepEqual(needed('by-image'), ['sample', 'timestep', 'image_embeds']);
+  assert.deepEqual(needed('controlnet'), [...usual, 'controlnet_cond']);
+});
+
+test('a UNet program does without residuals, one for each output of a ControlNet', () => {
+  const programOf = (name: string) => made.find((program) => program.name === name);
+  for (const [unetName, controlnetName] of [
+    ['two-levels', 'controlnet'],
+    ['four-levels', 'controlnet-four-levels'],
+  ] as const) {
+    const given = programOf(controlnetName)?.outputs;
+    const expected = given?.map((name) => name.replace('res_sample', 'additional_residual'));
+    assert.deepEqual(programOf(unetName)?.optionalInputs, expected);
+  }
+  assert.deepEqual(programOf('latent-upscaler')?.optionalInputs, []);
 });
 
 test('the same architecture gives the same bytes, alone or among others', async () => {
