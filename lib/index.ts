@@ -41,9 +41,45 @@ export type {
   ComponentSet,
   LoadProgress,
 } from './pipelines/components.js';
-export type { StepCallback, StepChanges, StepEvent } from './pipelines/denoise.js';
-export type { GenerationOptions, Pictures, ScheduleOptions } from './pipelines/generation.js';
+export type { ProgressCallback, StepChanges, StepProgress } from './pipelines/denoise.js';
+export type {
+  GenerationOptions,
+  Pictures,
+  ScheduleOptions,
+  StepCallback,
+  StepEvent,
+} from './pipelines/generation.js';
 export type { InitImage } from './pipelines/init-image.js';
+export type { KandinskyCombinedOptions } from './pipelines/kandinsky-combined.js';
+export {
+  type KandinskyCombinedImageToImageOptions,
+  KandinskyV22Img2ImgCombinedPipeline,
+} from './pipelines/kandinsky-combined-img2img.js';
+export { KandinskyV22CombinedPipeline } from './pipelines/kandinsky-combined-text2img.js';
+export type {
+  KandinskyCombinedComponents,
+  KandinskyDecoderComponents,
+  KandinskyPriorComponents,
+} from './pipelines/kandinsky-components.js';
+export type { KandinskyDecoderOptions } from './pipelines/kandinsky-decoder.js';
+export type {
+  KandinskyEmbeddings,
+  KandinskyPriorOptions,
+} from './pipelines/kandinsky-embeddings.js';
+export {
+  type KandinskyImageToImageOptions,
+  type KandinskyInitOptions,
+  KandinskyV22Img2ImgPipeline,
+} from './pipelines/kandinsky-img2img.js';
+export type {
+  KandinskyIngredient,
+  KandinskyInterpolationOptions,
+} from './pipelines/kandinsky-interpolation.js';
+export { KandinskyV22PriorPipeline } from './pipelines/kandinsky-prior.js';
+export {
+  type KandinskyTextToImageOptions,
+  KandinskyV22Pipeline,
+} from './pipelines/kandinsky-text2img.js';
 export type { LatentDecoder } from './pipelines/latent-origin.js';
 export {
   type LatentUpscaleComponents,

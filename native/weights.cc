@@ -46,9 +46,12 @@ struct Product {
 };
 
 at::Tensor ReadFactor(const StoredValues& stored, Files& files) {
-  // A copy in any case: in the file it may lie at an odd address.
-  return TensorInFile(Open(files, stored.file), stored.offset, stored.type, stored.shape)
-      .to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
+  const auto file = Open(files, stored.file);
+  const at::Tensor place = TensorInFile(file, stored.offset, stored.type, stored.shape);
+  // Read, not looked at where it lies: the file may have become shorter since it was mapped.
+  at::Tensor values = at::empty(place.sizes(), place.options());
+  file->Read(stored.offset, values.nbytes(), values.data_ptr());
+  return values.to(at::kFloat);
 }
 
 void RequireFit(bool fits, const std::string& parameter) {

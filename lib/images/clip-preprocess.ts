@@ -32,6 +32,12 @@ export const clipPreprocessor: ClipPreprocessor = {
   },
 };
 
+/** Whether a value is what {@link readPreprocessor} gives. */
+export function isPreprocessor(value: unknown): value is ClipPreprocessor {
+  const { filter, rescaleFactor } = (value ?? {}) as Partial<ClipPreprocessor>;
+  return typeof rescaleFactor === 'number' && filters.includes(filter as ResizeFilter);
+}
+
 // In the order of Pillow's numbers.
 const filters: readonly ResizeFilter[] = [
   'nearest',

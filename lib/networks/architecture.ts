@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { CheckpointError } from '../errors.js';
 import { autoencoderKL, autoencoderTiny } from './architecture-autoencoder.js';
 import { clipTextModel, clipTextModelWithProjection } from './architecture-clip.js';
+
 import { controlNetModel } from './architecture-controlnet.js';
 import { priorTransformer } from './architecture-prior.js';
 import {

@@ -64,6 +64,18 @@ export class TextEncoder {
     return { embeddings: embeddings as Tensor, pooled: pooled as Tensor };
   }
 
+  /**
+   * As Kandinsky's prior reads it: the last layer's output [B,L,D], normalised, and the projected
+   * embedding [B,P] of the whole text. For encoders with a projection only.
+   */
+  async encodeProjected(
+    tokens: readonly (readonly number[])[],
+  ): Promise<{ embeddings: Tensor; projected: Tensor }> {
+    const outputs = ['last_hidden_state', 'text_embeds'];
+    const [embeddings, projected] = await this.#run(tokens, outputs);
+    return { embeddings: embeddings as Tensor, projected: projected as Tensor };
+  }
+
   async #run(
     tokens: readonly (readonly number[])[],
     outputs: readonly string[],

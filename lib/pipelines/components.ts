@@ -1,5 +1,6 @@
 // What pipelines consist of, and how the parts are loaded from a checkpoint or taken from the caller.
 // Each family of pipelines lists its parts as slots; everything else here knows no family.
+import { openConnectedCheckpoint } from '../checkpoints/connected.js';
 import type { CheckpointFolder } from '../checkpoints/folder.js';
 import { CheckpointError, expected } from '../errors.js';
 import { Network } from '../networks/network.js';
@@ -58,6 +59,11 @@ export interface PipelineFamily<Components extends ComponentSet> {
   readonly slots: ComponentSlots<Components>;
   /** Values beside the parts in `model_index.json` that the pipelines use, with their defaults. */
   readonly config: PipelineConfig;
+  /**
+   * A second checkpoint that holds the parts whose names begin so: `prior_tokenizer` is its
+   * `tokenizer`. Also the name of the option, and of the entry in README.md, that says where it is.
+   */
+  readonly connected?: 'prior';
   /** Why parts cannot work together, in words; undefined where they can. */
   misfit(components: Readonly<Components>, config: PipelineConfig): string | undefined;
   /** What the constructor of diffusers' class changes in a checkpoint's scheduler. */
@@ -78,6 +84,8 @@ export interface LoadOptions<Components> extends Placement {
   variant: string | undefined;
   config: PipelineConfig;
   overrides: ComponentOverrides<Components>;
+  /** Folder of the second checkpoint, where the family has one; else the first one names it. */
+  connected: string | undefined;
   onProgress: ((progress: LoadProgress) => void) | undefined;
   signal: AbortSignal | undefined;
 }
@@ -138,6 +146,12 @@ export async function loadComponents<Components extends ComponentSet>(
     overrides[key] !== null &&
     (overrides[key] !== undefined || !slot.optional || checkpoint.components.has(slot.name));
   const wanted = slotsOf(family.slots).filter(isThere);
+  const placeOf = await placesOf(
+    family,
+    checkpoint,
+    wanted.filter(([key]) => overrides[key] === undefined).map(([, { name }]) => name),
+    options.connected,
+  );
   const held: Network[] = [];
   const count = wanted.length;
   let done = 0;
@@ -146,8 +160,7 @@ export async function loadComponents<Components extends ComponentSet>(
     onProgress?.({ status: 'loading', component: slot.name, done, count });
     const given = overrides[key];
     if (given !== undefined) retainAll(networksOf({ given }));
-    const part =
-      given ?? (await slot.kind.load({ checkpoint, name: slot.name, variant, dtype, device }));
+    const part = given ?? (await slot.kind.load({ ...placeOf(slot.name), variant, dtype, device }));
     held.push(...networksOf({ part }));
     done += 1;
     onProgress?.({ status: 'loaded', component: slot.name, done, count });
@@ -169,4 +182,22 @@ export async function loadComponents<Components extends ComponentSet>(
     for (const network of held) network.dispose();
     throw error;
   }
+}
+
+/** Where parts are: in the checkpoint itself, or in the one that it is connected to. */
+async function placesOf<Components extends ComponentSet>(
+  { connected: kind }: PipelineFamily<Components>,
+  checkpoint: CheckpointFolder,
+  names: readonly string[],
+  given: string | undefined,
+): Promise<(name: string) => Pick<ComponentSource, 'checkpoint' | 'name'>> {
+  const own = (name: string) => ({ checkpoint, name });
+  if (kind === undefined) return own;
+  const prefix = `${kind}_`;
+  const isElsewhere = (name: string) =>
+    name.startsWith(prefix) && (given !== undefined || !checkpoint.components.has(name));
+  if (!names.some(isElsewhere)) return own;
+  const connected = await openConnectedCheckpoint(checkpoint, kind, given);
+  return (name) =>
+    isElsewhere(name) ? { checkpoint: connected, name: name.slice(prefix.length) } : own(name);
 }

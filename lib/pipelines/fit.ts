@@ -1,6 +1,7 @@
 // Components that a caller picks, or a checkpoint throws together: do they belong to one another?
 // Found out before any network runs. Each function says in words why not.
 import type { Autoencoder } from '../networks/autoencoder.js';
+import type { Prior } from '../networks/prior.js';
 import type { TextEncoder } from '../networks/text-encoder.js';
 import type { UNet } from '../networks/unet.js';
 import type { ClipTokenizer } from '../tokenizer/index.js';
@@ -41,14 +42,20 @@ export function misfitOfTokens(tokenizer: ClipTokenizer, encoder: TextEncoder): 
  * All networks work on one device, and all but the autoencoder in one dtype: pixels and latents are
  * converted for it.
  */
-export function misfitOfPlaces(components: { unet: UNet; vae?: Autoencoder }): string | undefined {
-  const { unet, vae } = components;
-  const { dtype, device } = unet.network;
+export function misfitOfPlaces(components: {
+  unet?: UNet;
+  prior?: Prior;
+  vae?: Autoencoder;
+}): string | undefined {
+  const main = components.unet === undefined ? 'prior' : 'unet';
+  const [first] = networksOf({ part: components[main] });
+  if (first === undefined) return undefined;
+  const { dtype, device } = first;
   for (const [name, part] of Object.entries(components)) {
     for (const network of networksOf({ part })) {
-      const isFine = network.device === device && (network.dtype === dtype || part === vae);
-      if (isFine) continue;
-      return `the unet works in ${dtype} on ${device} and the ${name} in ${network.dtype} on ${network.device}`;
+      const isConverted = part === components.vae;
+      if (network.device === device && (network.dtype === dtype || isConverted)) continue;
+      return `the ${main} works in ${dtype} on ${device} and the ${name} in ${network.dtype} on ${network.device}`;
     }
   }
   return undefined;

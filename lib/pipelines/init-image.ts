@@ -21,6 +21,7 @@ import {
 } from '../ops.js';
 import type { SchedulerRun } from '../schedulers/scheduler.js';
 import { Tensor } from '../tensor.js';
+import type { Size } from './first-noise.js';
 import type { GenerationRequest } from './generation.js';
 
 export type InitImage = string | URL | Uint8Array | ArrayBuffer | Image | Sharp | Tensor;
@@ -101,20 +102,21 @@ async function fromPictures(
   return new PreparedImage('pixels', Tensor.fromArray(data, shape));
 }
 
-function asBatch(image: Tensor): Tensor {
+export function asBatch(image: Tensor): Tensor {
   const { shape } = image;
   if (shape.length === 4) return image.alias();
   if (shape.length === 3) return reshape(image, [1, ...shape]);
   throw expected('a Tensor with 3 or 4 dimensions', 'image', `[${shape.join(', ')}]`);
 }
 
-function checkPicture(item: unknown): void {
+/** @throws InvalidArgumentError for what is no picture */
+export function checkPicture(item: unknown, name = 'image'): void {
   const isText = typeof item === 'string' && item !== '';
   const isBytes = item instanceof Uint8Array || item instanceof ArrayBuffer;
   if (isText || isBytes || item instanceof URL || item instanceof Image || isSharp(item)) return;
   const what =
     'a file path, a URL, the bytes of an image file, an Image, a sharp instance or a Tensor';
-  throw expected(what, 'image', item);
+  throw expected(what, name, item);
 }
 
 function fromTensors(items: Tensor[], latentChannels: number, multipleOf: number): PreparedImage {
@@ -142,10 +144,13 @@ function fromTensors(items: Tensor[], latentChannels: number, multipleOf: number
 /**
  * 0..1, or bytes, → −1..1, at a size the autoencoder takes. Values below 0 mean that it is −1..1
  * already.
+ *
+ * @param size Of the result, made smaller until the autoencoder takes it; the pixels' own unless given.
  */
-function normalise(pixels: Tensor, factor: number): Tensor {
+export function normalise(pixels: Tensor, factor: number, size?: Size): Tensor {
   const [, , height = 0, width = 0] = pixels.shape;
-  const [h, w] = [height - (height % factor), width - (width % factor)];
+  const wanted = size ?? { height, width };
+  const [h, w] = [wanted.height - (wanted.height % factor), wanted.width - (wanted.width % factor)];
   if (h === 0 || w === 0) {
     throw expected(`at least ${factor} pixels a side`, 'image', `${width}×${height}`);
   }

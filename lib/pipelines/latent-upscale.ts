@@ -131,6 +131,7 @@ export class StableDiffusionLatentUpscalePipeline extends DiffusionPipeline<Late
     const [, , height = 0, width = 0] = image.tensor.shape;
     const scale = image.kind === 'latents' ? 1 : components.vae.scaleFactor;
     const [rows, columns] = [(factor * height) / scale, (factor * width) / scale];
+    checkSides(components, [rows, columns]);
     const shape = [request.batch, components.vae.latentChannels, rows, columns];
     const noise = checkLatents(options.latents, shape);
     const pictures = await upscale(components, { request, run, image, texts, shape, noise });
@@ -143,6 +144,22 @@ function startRun(scheduler: Scheduler, numInferenceSteps: number): SchedulerRun
   if (run.sigmas.length > 0) return run;
   run.dispose();
   throw expected('a scheduler with noise levels', 'scheduler', scheduler.className);
+}
+
+/** @throws InvalidArgumentError for latents that the network cannot halve as often as it must */
+function checkSides(
+  { unet, vae }: Readonly<LatentUpscaleComponents>,
+  sides: readonly [number, number],
+): void {
+  if (sides.every((side) => side % unet.multipleOf === 0)) return;
+  const pixels = (unet.multipleOf / factor) * vae.scaleFactor;
+  const [height, width] = sides.map((side) => (side / factor) * vae.scaleFactor);
+  throw expected(
+    `pictures whose sides are multiples of ${pixels}`,
+    'image',
+    `${width}×${height}`,
+    'Resize them first, for example with Image.resize.',
+  );
 }
 
 async function readPictures(

@@ -37,8 +37,20 @@ export interface ConfigOptions {
   maxNoiseLevel?: number;
 }
 
+/** For pipelines with parts in a second checkpoint. */
+export type ConnectedOptions<Components> = 'priorPrior' extends keyof Components
+  ? {
+      /**
+       * Folder of the prior's checkpoint. Unless given, the one that the README.md of the checkpoint
+       * names: a path, or a name on the hub, for a folder of that name beside the checkpoint.
+       */
+      prior?: string;
+    }
+  : unknown;
+
 export type FromPretrainedOptions<Components extends ComponentSet = ComponentSet> = LoadingOptions &
   ConfigOptions &
+  ConnectedOptions<Components> &
   ComponentOverrides<Components>;
 
 export type FromPipeOptions<Components extends ComponentSet = ComponentSet> = ConfigOptions &
@@ -53,10 +65,11 @@ export interface PipelineClass<Components extends ComponentSet, Pipeline> {
 }
 
 export function checkLoadingOptions<Components extends ComponentSet>(
-  { slots, config }: PipelineFamily<Components>,
+  { slots, config, connected }: PipelineFamily<Components>,
   options: LoadingOptions,
 ): void {
   const known = [...loadingOptionNames, ...Object.keys(slots), ...Object.keys(config)];
+  if (connected !== undefined) known.push(connected);
   checkKnownOptions(options, known, 'fromPretrained');
   const { variant, onProgress, signal } = options;
   if (variant !== undefined && !(typeof variant === 'string' && /^[\w-]+$/.test(variant))) {
@@ -66,20 +79,25 @@ export function checkLoadingOptions<Components extends ComponentSet>(
   checkSignal(signal);
 }
 
-export function warnOfSafetyChecker({ folder, components }: CheckpointFolder): void {
-  if (!components.has('safety_checker')) return;
-  process.emitWarning(
-    `The checkpoint ${folder} has a safety checker, which torchbrush does not run yet. Check pictures yourself before you show them.`,
-    { code: 'TORCHBRUSH_NO_SAFETY_CHECKER' },
-  );
-}
-
 export function mended<Components extends ComponentSet>(
   { mendScheduler }: PipelineFamily<Components>,
   components: Components,
 ): Components {
   const { scheduler } = components;
   return { ...components, scheduler: mendScheduler?.(scheduler) ?? scheduler };
+}
+
+/** Takes out the folder of the second checkpoint. @throws InvalidArgumentError */
+export function splitConnected<Components extends ComponentSet>(
+  { connected: name }: PipelineFamily<Components>,
+  options: object,
+): { connected: string | undefined; parts: object } {
+  if (name === undefined) return { connected: undefined, parts: options };
+  const { [name]: folder, ...parts } = options as Record<string, unknown>;
+  if (folder === undefined || (typeof folder === 'string' && folder !== '')) {
+    return { connected: folder, parts };
+  }
+  throw expected('a folder', name, folder);
 }
 
 /** Options are parts or values of the family's config. @throws InvalidArgumentError */

@@ -36,7 +36,7 @@ import {
   type PipelineClass,
   sharedComponents,
   splitConfig,
-  warnOfSafetyChecker,
+  splitConnected,
 } from './loading.js';
 
 /** The parts that adapters change. */
@@ -74,11 +74,11 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
   ): Promise<Pipeline> {
     checkLoadingOptions(this.family, options);
     const { dtype, device, variant, onProgress, signal, ...rest } = options;
-    const { config: given, parts } = splitConfig(this.family, rest);
+    const { connected, parts: own } = splitConnected(this.family, rest);
+    const { config: given, parts } = splitConfig(this.family, own);
     const overrides = checkOverrides(this.family, parts);
     signal?.throwIfAborted();
     const checkpoint = await openCheckpointFolder(path);
-    warnOfSafetyChecker(checkpoint);
     const placement = resolvePlacement({ dtype, device });
     const config = { ...configOf(this.family, checkpoint), ...given };
     const components = await loadComponents(this.family, checkpoint, {
@@ -86,6 +86,7 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
       variant,
       config,
       overrides,
+      connected,
       onProgress,
       signal,
     });

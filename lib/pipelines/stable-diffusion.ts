@@ -2,9 +2,16 @@
 // but where the first latents come from.
 import { expected, InvalidArgumentError } from '../errors.js';
 import type { Autoencoder } from '../networks/autoencoder.js';
+import type { SafetyChecker } from '../networks/safety-checker.js';
 import type { TextEncoder } from '../networks/text-encoder.js';
 import type { UNet } from '../networks/unet.js';
-import { checkInteger, checkPrompt, checkTensor, defaults } from '../options.js';
+import {
+  checkInteger,
+  checkNegativePrompts,
+  checkPrompt,
+  checkTensor,
+  defaults,
+} from '../options.js';
 import {
   checkEmbeddingLength,
   encodePrompts,
@@ -32,6 +39,7 @@ import {
 } from './generation.js';
 import {
   autoencoderKind,
+  safetyCheckerKind,
   schedulerKind,
   textEncoderKind,
   tokenizerKind,
@@ -45,6 +53,8 @@ export interface StableDiffusionComponents {
   tokenizer: ClipTokenizer;
   unet: UNet;
   scheduler: Scheduler;
+  /** Blackens pictures that its checkpoint's authors did not want drawn. */
+  safetyChecker?: SafetyChecker;
 }
 
 export const stableDiffusion: PipelineFamily<StableDiffusionComponents> = {
@@ -54,6 +64,7 @@ export const stableDiffusion: PipelineFamily<StableDiffusionComponents> = {
     vae: { name: 'vae', kind: autoencoderKind },
     unet: { name: 'unet', kind: unetKind },
     tokenizer: { name: 'tokenizer', kind: tokenizerKind },
+    safetyChecker: { name: 'safety_checker', kind: safetyCheckerKind, optional: true },
   },
   config: {},
   misfit: (components) =>
@@ -201,15 +212,6 @@ function exactlyOne(first: string, a: unknown, second: string, b: unknown): void
   );
 }
 
-function checkNegativePrompts(value: unknown, count: number): string[] | undefined {
-  if (value === undefined) return undefined;
-  const texts = checkPrompt(value, 'negativePrompt');
-  if (typeof value === 'string') return Array.from({ length: count }, () => value);
-  if (texts.length !== count)
-    throw expected(`${count} texts, one per prompt,`, 'negativePrompt', texts);
-  return texts;
-}
-
 function checkEmbeddings(
   value: Tensor | undefined,
   name: string,
@@ -240,7 +242,7 @@ export async function generate(
   run: SchedulerRun,
   firstLatents: () => Promise<Tensor>,
 ): Promise<Pictures> {
-  const { unet, vae } = components;
+  const { unet, vae, safetyChecker } = components;
   using conditions = await encodeConditions(components, request.prompt);
   request.signal?.throwIfAborted();
   using latents = await firstLatents();
@@ -257,6 +259,7 @@ export async function generate(
       return unet.predict(sample, timestep, promptEmbeds, { timestepCond });
     },
     decoder: vae,
+    safetyChecker,
   });
   return pictures;
 }

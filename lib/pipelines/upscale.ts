@@ -14,6 +14,7 @@ import { misfitOfEmbeddings, misfitOfPlaces, misfitOfTokens } from './fit.js';
 import { draw, type Pictures, startOptions, toPicture } from './generation.js';
 import { type InitImage, PreparedImage, readImages, tile } from './init-image.js';
 import {
+  safetyCheckerKind,
   schedulerKind,
   textEncoderKind,
   tokenizerKind,
@@ -58,6 +59,7 @@ const upscale: PipelineFamily<UpscaleComponents> = {
     vae: { name: 'vae', kind: upscaleAutoencoderKind },
     unet: { name: 'unet', kind: unetKind },
     tokenizer: { name: 'tokenizer', kind: tokenizerKind },
+    safetyChecker: { name: 'safety_checker', kind: safetyCheckerKind, optional: true },
   },
   config: { maxNoiseLevel: 350 },
   misfit: (components) => {
@@ -129,7 +131,7 @@ export class StableDiffusionUpscalePipeline extends DiffusionPipeline<UpscaleCom
     using latents = firstNoise({ shape, dtype, device }, noise, request.generator, run);
     using small = tile(noisy, request.batch);
     using both = concat([small, small]);
-    const { unet } = components;
+    const { unet, safetyChecker } = components;
     const pictures = await draw({
       request,
       run,
@@ -137,6 +139,7 @@ export class StableDiffusionUpscalePipeline extends DiffusionPipeline<UpscaleCom
       guided: request.prompt.guided,
       eta: request.eta,
       decoder: vae,
+      safetyChecker,
       predict: async (sample, timestep, guided) => {
         using input = concat([sample, guided ? both : small], 1);
         const rows = [input.shape[0] as number];

@@ -42,7 +42,7 @@ class Comparison:
 
 def compare(network: Network, programs: dict[str, bytes]) -> dict[str, list[dict[str, Any]]]:
     """For every entry's name the comparisons made; raises where a program differs from eager."""
-    model = _with_random_weights(network.build())
+    model = with_random_weights(network.build())
     results: dict[str, list[dict[str, Any]]] = {entry.name: [] for entry in network.entries}
     for dtype, skipped in _dtypes(model):
         name = str(dtype).removeprefix("torch.")
@@ -130,7 +130,7 @@ def _buffer(owner: nn.Module, name: str, buffer: Tensor) -> Tensor:
     raise comparison_failure(f"No value is known for the buffer {name}.")
 
 
-def _with_random_weights(model: nn.Module) -> nn.Module:
+def with_random_weights(model: nn.Module) -> nn.Module:
     """Weights under which signals keep their size, the same ones in every run."""
     generator = torch.Generator().manual_seed(0)
     model = model.to_empty(device="cpu")

@@ -7,7 +7,9 @@ import {
   EulerDiscreteScheduler,
   PNDMScheduler,
   StableDiffusionImg2ImgPipeline,
+  StableDiffusionLatentUpscalePipeline,
   StableDiffusionPipeline,
+  StableDiffusionUpscalePipeline,
   StableDiffusionXLImg2ImgPipeline,
   StableDiffusionXLPipeline,
 } from '../../lib/index.js';
@@ -70,6 +72,8 @@ export const pipelines = {
   StableDiffusionImg2ImgPipeline,
   StableDiffusionXLPipeline,
   StableDiffusionXLImg2ImgPipeline,
+  StableDiffusionLatentUpscalePipeline,
+  StableDiffusionUpscalePipeline,
 };
 
 export type PipelineName = keyof typeof pipelines;

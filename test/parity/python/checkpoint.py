@@ -36,6 +36,8 @@ _INDEX = {
         "safety_checker": _ABSENT,
     },
     "StableDiffusionXLPipeline": {},
+    "StableDiffusionLatentUpscalePipeline": {},
+    "StableDiffusionUpscalePipeline": {},
     "StableDiffusionXLImg2ImgPipeline": {"text_encoder": _ABSENT, "tokenizer": _ABSENT},
 }
 
@@ -83,11 +85,16 @@ def build(folder: Path, preset: Preset, seed: int) -> None:
         index[tokenizer] = ["transformers", "CLIPTokenizer"]
     for name, part in parts.items():
         randomise(part, seed)
-        if name == "unet" and preset.text_2 is not None:
+        unnormalised = preset.text_2 is not None or "LatentUpscale" in preset.pipeline
+        if name == "unet" and unnormalised:
             soften_attention(part)
         part.save_pretrained(folder / name)
     scheduler = getattr(diffusers, preset.scheduler).from_config(preset.schedule)
     scheduler.save_pretrained(folder / "scheduler")
+    if preset.low_res_schedule is not None:
+        low_res = diffusers.DDPMScheduler.from_config(preset.low_res_schedule)
+        low_res.save_pretrained(folder / "low_res_scheduler")
+        index["low_res_scheduler"] = ["diffusers", "DDPMScheduler"]
     index |= {
         "_class_name": preset.pipeline,
         "_diffusers_version": diffusers.__version__,

@@ -58,6 +58,8 @@ class Preset:
     # With a projection: Stable Diffusion XL.
     text_2: Config | None = None
     pipeline: str = "StableDiffusionPipeline"
+    # Of the x4 upscaler: how noise is added to the small picture.
+    low_res_schedule: Config | None = None
     index: Config = field(default_factory=dict)
 
 
@@ -246,5 +248,78 @@ PRESETS: dict[str, Preset] = {
         pad_token="!",
         pipeline="StableDiffusionXLImg2ImgPipeline",
         index={"force_zeros_for_empty_prompt": False, "requires_aesthetics_score": True},
+    ),
+    # The x2 upscaler: sees the small latents, embeds its time with random frequencies, predicts the
+    # clean latents and a variance.
+    "upscaler-x2": Preset(
+        unet=unet_config(
+            [32, 32, 64, 64],
+            ["KDownBlock2D", *["KCrossAttnDownBlock2D"] * 3],
+            16,
+            32,
+            in_channels=8,
+            out_channels=5,
+            layers_per_block=2,
+            attention_head_dim=16,
+            act_fn="gelu",
+            conv_in_kernel=1,
+            conv_out_kernel=1,
+            mid_block_type=None,
+            norm_num_groups=None,
+            resnet_time_scale_shift="scale_shift",
+            time_cond_proj_dim=128 + 32,
+            time_embedding_type="fourier",
+            timestep_post_act="gelu",
+        ),
+        vae=vae_config([32, 32], layers_per_block=1),
+        text=text_config(32, 2, 77),
+        scheduler="EulerDiscreteScheduler",
+        schedule={
+            "beta_start": 0.00085,
+            "beta_end": 0.012,
+            "beta_schedule": "scaled_linear",
+            "num_train_timesteps": 1000,
+            "interpolation_type": "log_linear",
+            "prediction_type": "original_sample",
+            "trained_betas": None,
+        },
+        pipeline="StableDiffusionLatentUpscalePipeline",
+    ),
+    # The x4 upscaler: sees the small picture with noise, whose level is a class; cross-attention
+    # only; three levels in the autoencoder.
+    "upscaler-x4": Preset(
+        unet=unet_config(
+            [32, 64],
+            [PLAIN_DOWN, CROSS_DOWN],
+            16,
+            32,
+            in_channels=7,
+            layers_per_block=1,
+            attention_head_dim=8,
+            num_class_embeds=1000,
+            only_cross_attention=[True, False],
+            use_linear_projection=True,
+        ),
+        vae=vae_config([32, 32, 32], layers_per_block=1, scaling_factor=0.08333),
+        text=text_config(32, 3, 77, hidden_act="gelu"),
+        scheduler="DDIMScheduler",
+        schedule={
+            **DDIM,
+            "beta_start": 0.0001,
+            "beta_end": 0.02,
+            "prediction_type": "v_prediction",
+        },
+        low_res_schedule={
+            "beta_start": 0.0001,
+            "beta_end": 0.02,
+            "beta_schedule": "scaled_linear",
+            "clip_sample": True,
+            "num_train_timesteps": 1000,
+            "trained_betas": None,
+            "variance_type": "fixed_small",
+        },
+        pad_token="!",
+        pipeline="StableDiffusionUpscalePipeline",
+        index={"max_noise_level": 350},
     ),
 }
