@@ -17,7 +17,7 @@ export type Precision = 'float64' | 'float32' | 'float16' | 'bfloat16';
 export interface Comparison {
   /** Cases that both sides run. */
   readonly cases: number;
-  /** Cases that both sides refuse. */
+  /** Cases that both sides refuse, or that diffusers ends without a number. */
   readonly rejected: number;
   /**
    * Cases beyond the limit because of diffusers' own rounding: it is further from what its formulas
@@ -110,6 +110,11 @@ export class PendingComparison {
       // Where diffusers ends in NaN, a refusal is better.
       const endsInNumbers = theirs.samples.at(-1)?.every((value) => value !== null) === true;
       if (endsInNumbers) fail(`only we refuse: ${mine.error}`);
+      return;
+    }
+    if (theirs.samples.at(-1)?.every((value) => value === null)) {
+      // Where a first timestep that occurs twice has it divide by the final sigma, among others.
+      tally.rejected += 1;
       return;
     }
     tally.cases += 1;
