@@ -1,3 +1,5 @@
+export type { AdapterWeight, FuseLoraOptions, LoadLoraOptions } from './adapters/lora.js';
+export type { LoadTextualInversionOptions } from './adapters/textual-inversion.js';
 export {
   CheckpointError,
   DisposedError,
@@ -11,10 +13,19 @@ export {
 } from './errors.js';
 export { Generator } from './generator.js';
 export { Image, loadImage, makeImageGrid } from './image.js';
+export {
+  type ClipPreprocessor,
+  clipPreprocessor,
+  preprocessForClip,
+  readPreprocessor,
+} from './images/clip-preprocess.js';
+export type { PreprocessedImages } from './images/preprocess.js';
 export { type ConfigureOptions, configure } from './native.js';
 export { Autoencoder } from './networks/autoencoder.js';
+export { AutoencoderTiny } from './networks/autoencoder-tiny.js';
 export { MoVQ } from './networks/movq.js';
-export { Prior } from './networks/prior.js';
+export { Prior, type PriorConditions } from './networks/prior.js';
+export { type LoadSafetyCheckerOptions, SafetyChecker } from './networks/safety-checker.js';
 export { TextEncoder } from './networks/text-encoder.js';
 export { UNet } from './networks/unet.js';
 export { VisionEncoder } from './networks/vision-encoder.js';
@@ -69,11 +80,14 @@ export {
   type KandinskyTextToImageOptions,
   KandinskyV22Pipeline,
 } from './pipelines/kandinsky-text2img.js';
+export type { LatentDecoder } from './pipelines/latent-origin.js';
 export {
-  DiffusionPipeline,
-  type FromPipeOptions,
-  type FromPretrainedOptions,
-} from './pipelines/pipeline.js';
+  type LatentUpscaleComponents,
+  type LatentUpscaleOptions,
+  StableDiffusionLatentUpscalePipeline,
+} from './pipelines/latent-upscale.js';
+export type { FromPipeOptions, FromPretrainedOptions } from './pipelines/loading.js';
+export { DiffusionPipeline } from './pipelines/pipeline.js';
 export type {
   StableDiffusionComponents,
   StableDiffusionOptions,
@@ -96,6 +110,11 @@ export {
   StableDiffusionXLPipeline,
   type XLTextToImageOptions,
 } from './pipelines/stable-diffusion-xl-text2img.js';
+export {
+  StableDiffusionUpscalePipeline,
+  type UpscaleComponents,
+  type UpscaleOptions,
+} from './pipelines/upscale.js';
 export * from './schedulers/index.js';
 export { type DeviceInfo, devices, type MemoryStats, memoryStats } from './stats.js';
 export { type DType, Tensor, type TensorData } from './tensor.js';

@@ -32,13 +32,33 @@ export interface NativeProgram {
   readonly operators: Record<string, number>;
 }
 
-/** Where a parameter's values lie: bytes from the file's start, the dtype on disk. */
-export interface Placement {
-  parameter: string;
+/** Where a tensor's values lie: bytes from the file's start, the dtype on disk. */
+export interface StoredValues {
   file: string;
   offset: number;
   dtype: string;
   shape: readonly number[];
+}
+
+export interface Placement extends StoredValues {
+  parameter: string;
+}
+
+/**
+ * scale · up · down, where up is [O,R] and down [R,…] in the weight's own shape. With a `middle`
+ * [R,S,h,w], down is [S,I]: three convolutions in a row.
+ */
+export interface LowRankTerm {
+  up: StoredValues;
+  down: StoredValues;
+  middle?: StoredValues | undefined;
+  scale: number;
+}
+
+/** The checkpoint's weight plus the terms, summed in float32; without terms, its own bits. */
+export interface WeightUpdate {
+  parameter: string;
+  terms: readonly LowRankTerm[];
 }
 
 export interface NativeNetwork {
@@ -46,6 +66,8 @@ export interface NativeNetwork {
   run(inputs: (NativeTensor | null)[], outputs: readonly number[]): Promise<NativeTensor[]>;
   /** How often each operator occurs in a run with the given inputs. */
   operators(given: readonly boolean[], outputs: readonly number[]): Record<string, number>;
+  updateWeights(updates: readonly WeightUpdate[]): Promise<void>;
+  replaceRows(parameter: string, first: number, rows: NativeTensor): Promise<void>;
   dispose(): void;
 }
 

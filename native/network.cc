@@ -2,77 +2,20 @@
 
 #include <numeric>
 #include <set>
-#include <unordered_map>
 #include <utility>
 
 #include "core.h"
-#include "cpu/packed.h"
-#include "safetensors.h"
 #include "tensor.h"
 
 namespace torchbrush {
-
-namespace {
-
-// Rows of embeddings are copied out as bytes, so their tables need no alignment.
-std::set<ValueRef> EmbeddingTables(const std::vector<Instruction>& instructions) {
-  std::set<ValueRef> tables;
-  std::set<ValueRef> others;
-  for (const auto& instruction : instructions) {
-    for (size_t i = 0; i < instruction.inputs.size(); ++i) {
-      const bool table = instruction.name == "aten::embedding" && i == 0;
-      (table ? tables : others).insert(instruction.inputs[i]);
-    }
-  }
-  for (const ValueRef other : others) tables.erase(other);
-  return tables;
-}
-
-}  // namespace
 
 Network::Network(std::shared_ptr<const Program> program, const std::vector<Placement>& placements,
                  c10::Device device, at::ScalarType type)
     : program_(std::move(program)),
       fixed_(program_->constants),
       instructions_(program_->instructions),
-      device_(device),
-      type_(type) {
-  std::set<ValueRef> packable;
-  if (device.is_cpu() && CanPack(type)) packable = PackableWeights(instructions_, fixed_);
-  std::set<ValueRef> mapped;
-  const std::set<ValueRef> tables = EmbeddingTables(instructions_);
-  std::unordered_map<std::string, const Parameter*> open;
-  for (const auto& parameter : program_->parameters) open[parameter.name] = &parameter;
-  std::unordered_map<std::string, std::shared_ptr<MappedFile>> files;
-  for (const auto& placement : placements) {
-    const auto found = open.find(placement.parameter);
-    if (found == open.end()) {
-      throw CoreError("ERR_CHECKPOINT", "Parameter " + placement.parameter + " is unknown or filled twice.");
-    }
-    const Parameter& parameter = *found->second;
-    open.erase(found);
-    if (placement.shape != parameter.shape) {
-      throw CoreError("ERR_CHECKPOINT", "Parameter " + parameter.name + " has another shape.");
-    }
-    auto& file = files[placement.file];
-    if (!file) file = std::make_shared<MappedFile>(placement.file);
-    at::Tensor weight = TensorInFile(file, placement.offset, placement.type, placement.shape);
-    const bool converted = !device.is_cpu() || (weight.is_floating_point() && placement.type != type);
-    if (converted) {
-      weight = weight.is_floating_point() ? weight.to(device, type) : weight.to(device);
-    } else if (packable.count(parameter.place) != 0) {
-      // Packing reads it once, byte by byte as it were, so it may stay where it is.
-      mapped.insert(parameter.place);
-    } else if (!IsAligned(*file, placement.offset, placement.type) && tables.count(parameter.place) == 0) {
-      weight = weight.clone();
-    }
-    fixed_[~parameter.place] = std::move(weight);
-  }
-  if (!open.empty()) {
-    throw CoreError("ERR_CHECKPOINT", "Parameter " + open.begin()->first + " was not filled.");
-  }
-  UsePackedOperators(instructions_, fixed_, packable, mapped);
-}
+      weights_(*program_, placements, device, type, instructions_, fixed_),
+      device_(device) {}
 
 // Where the value of every slot lies when some inputs are absent.
 std::vector<ValueRef> Network::PlacesWithout(const std::vector<bool>& absent) const {
@@ -196,6 +139,33 @@ std::vector<int32_t> ReadIntegers(const Napi::Value& value) {
   return integers;
 }
 
+StoredValues ReadStored(const Napi::Object& entry) {
+  return {entry.Get("file").As<Napi::String>(),
+          static_cast<uint64_t>(entry.Get("offset").As<Napi::Number>().Int64Value()),
+          ParseDType(entry.Get("dtype").As<Napi::String>()), ReadShape(entry.Get("shape"))};
+}
+
+LowRankTerm ReadTerm(const Napi::Object& term) {
+  const auto stored = [&](const char* name) { return ReadStored(term.Get(name).As<Napi::Object>()); };
+  LowRankTerm read{stored("up"), stored("down"), std::nullopt, term.Get("scale").As<Napi::Number>()};
+  if (!term.Get("middle").IsUndefined()) read.middle = stored("middle");
+  return read;
+}
+
+std::vector<WeightUpdate> ReadUpdates(const Napi::Array& list) {
+  std::vector<WeightUpdate> updates;
+  for (uint32_t i = 0; i < list.Length(); ++i) {
+    auto entry = list.Get(i).As<Napi::Object>();
+    auto terms = entry.Get("terms").As<Napi::Array>();
+    WeightUpdate& update = updates.emplace_back();
+    update.parameter = entry.Get("parameter").As<Napi::String>();
+    for (uint32_t t = 0; t < terms.Length(); ++t) {
+      update.terms.push_back(ReadTerm(terms.Get(t).As<Napi::Object>()));
+    }
+  }
+  return updates;
+}
+
 // createNetwork(program, placements, device, dtype): promise of a NativeNetwork.
 Napi::Value CreateNetwork(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
@@ -207,10 +177,7 @@ Napi::Value CreateNetwork(const Napi::CallbackInfo& info) {
     std::vector<Placement> placements;
     for (uint32_t i = 0; i < list.Length(); ++i) {
       auto entry = list.Get(i).As<Napi::Object>();
-      placements.push_back({entry.Get("parameter").As<Napi::String>(), entry.Get("file").As<Napi::String>(),
-                            static_cast<uint64_t>(entry.Get("offset").As<Napi::Number>().Int64Value()),
-                            ParseDType(entry.Get("dtype").As<Napi::String>()),
-                            ReadShape(entry.Get("shape"))});
+      placements.push_back({entry.Get("parameter").As<Napi::String>(), ReadStored(entry)});
     }
     using Made = std::shared_ptr<Network>;
     return Core::Of(env).Submit<Made>(
@@ -234,6 +201,8 @@ void NetworkHandle::Define(Napi::Env env, Napi::Object exports) {
   Napi::Function constructor = DefineClass(
       env, "NativeNetwork",
       {InstanceMethod<&NetworkHandle::Run>("run"), InstanceMethod<&NetworkHandle::Operators>("operators"),
+       InstanceMethod<&NetworkHandle::UpdateWeights>("updateWeights"),
+       InstanceMethod<&NetworkHandle::ReplaceRows>("replaceRows"),
        InstanceMethod<&NetworkHandle::Dispose>("dispose")});
   Core::Of(env).network_class = Napi::Persistent(constructor);
   exports.Set("createNetwork", Napi::Function::New(env, CreateNetwork));
@@ -298,6 +267,39 @@ Napi::Value NetworkHandle::Operators(const Napi::CallbackInfo& info) {
       result.Set(name, count);
     }
     return result;
+  });
+}
+
+// updateWeights(updates): promise. Takes its turn among the runs; see Weights::Update.
+Napi::Value NetworkHandle::UpdateWeights(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  return Guarded(env, [&]() -> Napi::Value {
+    if (!network_) throw CoreError("ERR_DISPOSED", "The network has been disposed.");
+    Core& core = Core::Of(env);
+    return core.Submit<bool>(
+        network_->device(),
+        [network = network_, updates = ReadUpdates(info[0].As<Napi::Array>()), &core] {
+          network->weights().Update(updates, core.stopping());
+          return true;
+        },
+        [](Napi::Env inner, bool&&) -> Napi::Value { return inner.Undefined(); });
+  });
+}
+
+// replaceRows(parameter, first, rows: NativeTensor): promise. See Weights::ReplaceRows.
+Napi::Value NetworkHandle::ReplaceRows(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  return Guarded(env, [&]() -> Napi::Value {
+    if (!network_) throw CoreError("ERR_DISPOSED", "The network has been disposed.");
+    const std::string parameter = info[0].As<Napi::String>();
+    const int64_t first = info[1].As<Napi::Number>().Int64Value();
+    return Core::Of(env).Submit<bool>(
+        network_->device(),
+        [network = network_, parameter, first, rows = TensorHandle::Get(info[2])] {
+          network->weights().ReplaceRows(parameter, first, rows);
+          return true;
+        },
+        [](Napi::Env inner, bool&&) -> Napi::Value { return inner.Undefined(); });
   });
 }
 

@@ -13,17 +13,9 @@
 #include <vector>
 
 #include "program.h"
+#include "weights.h"
 
 namespace torchbrush {
-
-// Where in which file a parameter's values lie.
-struct Placement {
-  std::string parameter;
-  std::string file;
-  uint64_t offset;
-  at::ScalarType type;
-  std::vector<int64_t> shape;
-};
 
 class Network {
  public:
@@ -39,8 +31,8 @@ class Network {
   std::map<std::string, int> Operators(const std::vector<bool>& absent,
                                        const std::vector<int32_t>& outputs) const;
 
+  Weights& weights() { return weights_; }
   c10::Device device() const { return device_; }
-  at::ScalarType type() const { return type_; }
 
  private:
   // The instructions one set of outputs needs of the given inputs, with what may be let go after each.
@@ -61,9 +53,9 @@ class Network {
   std::shared_ptr<const Program> program_;
   std::vector<c10::IValue> fixed_;
   std::vector<Instruction> instructions_;
+  Weights weights_;
   std::map<Wanted, Plan> plans_;
   c10::Device device_;
-  at::ScalarType type_;
 };
 
 class NetworkHandle : public Napi::ObjectWrap<NetworkHandle> {
@@ -76,6 +68,8 @@ class NetworkHandle : public Napi::ObjectWrap<NetworkHandle> {
  private:
   Napi::Value Run(const Napi::CallbackInfo& info);
   Napi::Value Operators(const Napi::CallbackInfo& info);
+  Napi::Value UpdateWeights(const Napi::CallbackInfo& info);
+  Napi::Value ReplaceRows(const Napi::CallbackInfo& info);
   void Dispose(const Napi::CallbackInfo& info);
   void Release(Napi::Env env);
 

@@ -217,7 +217,8 @@ test('parts that do not belong together are told apart', async () => {
       Object.defineProperty(copy.network, name, { value });
     return copy;
   };
-  const wide = changed(textEncoder, { config: { hidden_size: 768 } });
+  const wide = like(textEncoder, {});
+  Object.defineProperty(wide, 'width', { value: 768 });
   assert.match(misfit({ ...components, textEncoder: wide }) ?? '', /width 128 .* makes 768/);
   const short = changed(textEncoder, { config: { vocab_size: 1000 } });
   assert.match(

@@ -46,6 +46,13 @@ export async function readSafetensorsHeader(file: string): Promise<Map<string, S
   return tensors;
 }
 
+/** What a file says about itself: `__metadata__`, whose values are texts. */
+export async function readSafetensorsMetadata(file: string): Promise<Record<string, string>> {
+  const { header } = await readHeader(file);
+  const metadata = Object.entries(header.__metadata__ ?? {});
+  return Object.fromEntries(metadata.filter(([, value]) => typeof value === 'string'));
+}
+
 /** Bytes from the start of the file; `end` is the first one behind the tensor. */
 interface Place {
   name: string;

@@ -5,7 +5,6 @@ import { clipTextModel, clipTextModelWithProjection } from './architecture-clip.
 
 import { controlNetModel } from './architecture-controlnet.js';
 import { priorTransformer } from './architecture-prior.js';
-
 import {
   type ArchitectureRule,
   type Config,

@@ -28,9 +28,10 @@ export class AutoencoderTiny extends Autoencoder {
     return new AutoencoderTiny(await Network.load(folder, 'AutoencoderTiny', options));
   }
 
-  /** Scaled latents [B,C,H/f,W/f] of pixels [B,3,H,W] in −1..1; nothing is drawn. */
+  /** Scaled latents [B,C,H/f,W/f], in the network's dtype, of pixels [B,3,H,W] in −1..1; nothing is drawn. */
   override async encode(pixels: Tensor): Promise<Tensor> {
-    using latents = await this.perPicture(pixels, async (part) => {
+    using placed = this.placed(pixels);
+    using latents = await this.perPicture(placed, async (part) => {
       const [encoded] = await this.network.run('encode', { sample: part }, ['latents']);
       return encoded as Tensor;
     });

@@ -17,12 +17,13 @@ export class Autoencoder {
   /** Encodes and decodes one picture at a time, for less memory. */
   slicing = false;
 
-  constructor(network: Network) {
+  /** @param scalingFactor Instead of what the checkpoint says. */
+  constructor(network: Network, scalingFactor?: number) {
     this.network = network;
     const channels = network.config.block_out_channels;
     this.scaleFactor = 2 ** ((Array.isArray(channels) ? channels.length : 1) - 1);
     this.latentChannels = numberOr(network.config.latent_channels, 4);
-    this.scalingFactor = numberOr(network.config.scaling_factor, 0.18215);
+    this.scalingFactor = scalingFactor ?? numberOr(network.config.scaling_factor, 0.18215);
     const { latents_mean: mean, latents_std: std } = network.config;
     if (isNumbers(mean) && isNumbers(std)) this.#spread = { mean, std };
   }
@@ -32,7 +33,7 @@ export class Autoencoder {
    * the posterior, drawn from one generator for the batch or from one per picture.
    */
   async encode(pixels: Tensor, generator: Generator | readonly Generator[]): Promise<Tensor> {
-    using placed = this.#placed(pixels);
+    using placed = this.placed(pixels);
     const [mean, std] = await this.#moments(placed);
     using means = mean;
     using stds = std;
@@ -49,7 +50,7 @@ export class Autoencoder {
 
   /** Pixels [B,3,H,W], about −1..1, of scaled latents, in the network's dtype. */
   async decode(latents: Tensor): Promise<Tensor> {
-    using placed = this.#placed(latents);
+    using placed = this.placed(latents);
     using unscaled = this.#unscaled(placed);
     return await this.perPicture(unscaled, async (part) => {
       const [pixels] = await this.network.run('decode', { latents: part }, ['sample']);
@@ -67,7 +68,8 @@ export class Autoencoder {
     return add(spread, channelMeans);
   }
 
-  #placed(tensor: Tensor): Tensor {
+  /** The tensor in the network's dtype, on its device. */
+  protected placed(tensor: Tensor): Tensor {
     const { dtype, device } = this.network;
     return tensor.to({ dtype, device });
   }
@@ -75,7 +77,7 @@ export class Autoencoder {
   /** A number for each channel, [1,C,1,1]. */
   #perChannel(values: readonly number[]): Tensor {
     using onHost = Tensor.fromArray(Float32Array.from(values), [1, values.length, 1, 1]);
-    return this.#placed(onHost);
+    return this.placed(onHost);
   }
 
   async #moments(pixels: Tensor): Promise<[Tensor, Tensor]> {

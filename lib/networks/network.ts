@@ -4,7 +4,7 @@ import { isHarmless } from '../checkpoints/layouts.js';
 import type { StoredTensor } from '../checkpoints/safetensors.js';
 import { readWeights } from '../checkpoints/weights.js';
 import { CheckpointError, DisposedError, TorchbrushError } from '../errors.js';
-import { callAsync, type NativeNetwork, type Placement } from '../native.js';
+import { callAsync, type NativeNetwork, type Placement, type WeightUpdate } from '../native.js';
 import { type DType, Tensor } from '../tensor.js';
 import { readComponentConfig } from './component-config.js';
 import { type LoadedProgram, loadPrograms } from './programs.js';
@@ -20,6 +20,8 @@ interface Entry {
   inputs: readonly string[];
   optionalInputs: ReadonlySet<string>;
   outputs: readonly string[];
+  /** Shapes of the parameters, by name. */
+  parameters: ReadonlyMap<string, readonly number[]>;
 }
 
 /**
@@ -77,9 +79,10 @@ export class Network {
         const network = await callAsync((core) =>
           core.createNetwork(native, filled, options.device, options.dtype),
         );
+        const parameters = new Map(native.parameters.map(({ name, shape }) => [name, shape]));
         const { inputs, outputs } = record;
         const optionalInputs = new Set(record.optionalInputs);
-        entries.set(name, { native: network, inputs, optionalInputs, outputs });
+        entries.set(name, { native: network, inputs, optionalInputs, outputs, parameters });
       }
     } catch (error) {
       for (const entry of entries.values()) entry.native.dispose();
@@ -145,6 +148,49 @@ export class Network {
 
   #mismatch(problem: string): TorchbrushError {
     return new TorchbrushError(`The ${this.className} ${problem}.`, { code: 'ERR_PROGRAM' });
+  }
+
+  get disposed(): boolean {
+    return this.#holders === 0;
+  }
+
+  /** Shapes of all parameters, by name. */
+  get parameters(): ReadonlyMap<string, readonly number[]> {
+    return new Map([...this.#entries.values()].flatMap(({ parameters }) => [...parameters]));
+  }
+
+  /**
+   * Changes parameters, starting from the checkpoint's own values. Takes its turn among the runs:
+   * those asked for before still see the old weights, later ones the new. When it fails, the named
+   * parameters are the checkpoint's again.
+   *
+   * @throws CheckpointError when a factor's file is gone or the checkpoint's has changed
+   */
+  async updateWeights(updates: readonly WeightUpdate[]): Promise<void> {
+    await this.#change(({ native, parameters }) => {
+      const own = updates.filter(({ parameter }) => parameters.has(parameter));
+      return own.length > 0 ? native.updateWeights(own) : undefined;
+    });
+  }
+
+  /**
+   * The checkpoint's table with `rows` [N,D] from row `first` on, longer if need be. Otherwise as
+   * `updateWeights`, which also takes this back.
+   */
+  async replaceRows(parameter: string, first: number, rows: Tensor): Promise<void> {
+    await this.#change(({ native, parameters }) =>
+      parameters.has(parameter) ? native.replaceRows(parameter, first, rows.native) : undefined,
+    );
+  }
+
+  /** The same change in every program, with no run in between. */
+  async #change(change: (entry: Entry) => Promise<void> | undefined): Promise<void> {
+    if (this.#holders === 0) throw new DisposedError(`The ${this.className} has been disposed.`);
+    const changes = [...this.#entries.values()].map((entry) =>
+      callAsync(async () => change(entry)),
+    );
+    const failed = (await Promise.allSettled(changes)).find(({ status }) => status === 'rejected');
+    if (failed?.status === 'rejected') throw failed.reason;
   }
 
   retain(): void {

@@ -53,6 +53,18 @@ export class TextEncoder {
   }
 
   /**
+   * As the x2 upscaler reads it: the last layer's output [B,L,D], not normalised, and the normalised
+   * embedding [B,D] of the end of the text.
+   */
+  async encodeLast(
+    tokens: readonly (readonly number[])[],
+  ): Promise<{ embeddings: Tensor; pooled: Tensor }> {
+    const outputs = [`hidden_states.${this.layers}`, 'pooler_output'];
+    const [embeddings, pooled] = await this.#run(tokens, outputs);
+    return { embeddings: embeddings as Tensor, pooled: pooled as Tensor };
+  }
+
+  /**
    * As Kandinsky's prior reads it: the last layer's output [B,L,D], normalised, and the projected
    * embedding [B,P] of the whole text. For encoders with a projection only.
    */

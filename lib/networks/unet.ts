@@ -13,7 +13,7 @@ export interface UNetConditions {
   textEmbeds?: Tensor | undefined;
   /** Sizes and crops in pixels, or the score in place of the target size, [B,5 or 6]. */
   timeIds?: Tensor | undefined;
-  /** Embeddings of pictures, [B,D]. */
+  /** A picture's embedding [B,E], which Kandinsky's decoder takes in place of text. */
   imageEmbeds?: Tensor | undefined;
   /** What ControlNets add to the skip connections and to the middle block's output. */
   residuals?: UNetResiduals | undefined;
@@ -33,6 +33,8 @@ export class UNet {
   readonly inChannels: number;
   /** Side of the latents it was trained on; sets the default picture size. */
   readonly sampleSize: number;
+  /** What the sides of the latents must be a multiple of; 1 where up-sampling follows the way down. */
+  readonly multipleOf: number;
   /** Set in distilled networks that take the guidance scale as an input and need no second pass. */
   readonly timeCondProjDim: number | undefined;
 
@@ -41,6 +43,10 @@ export class UNet {
     const { config } = network;
     this.inChannels = numberOr(config.in_channels, 4);
     this.timeCondProjDim = numberOr(config.time_cond_proj_dim, undefined);
+    const blocks = Array.isArray(config.up_block_types) ? config.up_block_types : [];
+    // Only the blocks of Stable Diffusion up-sample to the size of their skip connection.
+    const doubles = blocks.some((type) => String(type).startsWith('K'));
+    this.multipleOf = doubles ? 2 ** (blocks.length - 1) : 1;
     const written = String(config._diffusers_version ?? '0.0.0');
     const size = numberOr(config.sample_size, 64);
     // Early configs carry a wrong size; diffusers mends it in the same way.
@@ -52,7 +58,7 @@ export class UNet {
    *
    * @param sample Scaled latents [B,C,h,w].
    * @param timestep One for the whole batch; may be fractional.
-   * @param promptEmbeds [B,L,D]; undefined where there is no text to attend to.
+   * @param promptEmbeds [B,L,D]; undefined for networks without text.
    */
   async predict(
     sample: Tensor,

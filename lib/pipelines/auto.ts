@@ -14,12 +14,8 @@ import { KandinskyV22CombinedPipeline } from './kandinsky-combined-text2img.js';
 import type { KandinskyCombinedComponents } from './kandinsky-components.js';
 import { KandinskyV22Img2ImgPipeline } from './kandinsky-img2img.js';
 import { KandinskyV22Pipeline } from './kandinsky-text2img.js';
-import {
-  DiffusionPipeline,
-  type FromPipeOptions,
-  type FromPretrainedOptions,
-  type PipelineClass,
-} from './pipeline.js';
+import type { FromPipeOptions, FromPretrainedOptions, PipelineClass } from './loading.js';
+import { DiffusionPipeline } from './pipeline.js';
 import type { StableDiffusionComponents } from './stable-diffusion.js';
 import {
   type ImageToImageOptions,

@@ -5,6 +5,7 @@ import { expected, InvalidArgumentError } from '../errors.js';
 import { Image, loadImage } from '../image.js';
 import { isSharp } from '../images/decode.js';
 import { preprocessImages } from '../images/preprocess.js';
+import type { ResizeFilter } from '../images/resample.js';
 import { type Autoencoder, noiseLike } from '../networks/autoencoder.js';
 import type { UNet } from '../networks/unet.js';
 import {
@@ -37,23 +38,25 @@ export class PreparedImage {
   }
 }
 
-/** @throws InvalidArgumentError, ImageError */
+/** How pictures become pixels; as for image-to-image unless said otherwise. */
+export interface ReadImageOptions {
+  /** What both sides are rounded down to a multiple of; the autoencoder's factor. */
+  multipleOf?: number;
+  filter?: ResizeFilter;
+}
+
+/**
+ * Pictures or tensors for a batch of pictures to draw, which they must divide.
+ *
+ * @throws InvalidArgumentError, ImageError
+ */
 export async function readInitImage(
   image: InitImage | readonly InitImage[],
   vae: Autoencoder,
   batch: number,
   signal: AbortSignal | undefined,
 ): Promise<PreparedImage> {
-  const items = (Array.isArray(image) ? image : [image]) as InitImage[];
-  if (items.length === 0) throw expected('at least one image', 'image', image);
-  const tensors = items.filter((item) => item instanceof Tensor);
-  if (tensors.length > 0 && tensors.length < items.length) {
-    throw new InvalidArgumentError(
-      'Expected image to be all tensors or no tensors, not a mixture.',
-    );
-  }
-  const prepared =
-    tensors.length > 0 ? fromTensors(tensors, vae) : await fromPictures(items, vae, signal);
+  const prepared = await readImages(image, vae, signal);
   const count = prepared.tensor.shape[0] as number;
   if (batch % count === 0) return prepared;
   prepared.tensor.dispose();
@@ -65,9 +68,29 @@ export async function readInitImage(
   );
 }
 
+/** @throws InvalidArgumentError, ImageError */
+export async function readImages(
+  image: InitImage | readonly InitImage[],
+  vae: Autoencoder,
+  signal: AbortSignal | undefined,
+  options: ReadImageOptions = {},
+): Promise<PreparedImage> {
+  const items = (Array.isArray(image) ? image : [image]) as InitImage[];
+  if (items.length === 0) throw expected('at least one image', 'image', image);
+  const tensors = items.filter((item) => item instanceof Tensor);
+  if (tensors.length > 0 && tensors.length < items.length) {
+    throw new InvalidArgumentError(
+      'Expected image to be all tensors or no tensors, not a mixture.',
+    );
+  }
+  const { multipleOf = vae.scaleFactor, filter = 'lanczos' } = options;
+  if (tensors.length > 0) return fromTensors(tensors, vae.latentChannels, multipleOf);
+  return await fromPictures(items, { multipleOf, filter }, signal);
+}
+
 async function fromPictures(
   items: InitImage[],
-  vae: Autoencoder,
+  sizing: Required<ReadImageOptions>,
   signal: AbortSignal | undefined,
 ): Promise<PreparedImage> {
   for (const item of items) checkPicture(item);
@@ -75,10 +98,7 @@ async function fromPictures(
   for (const item of items) {
     images.push(await loadImage(item as Exclude<InitImage, Tensor>, { signal }));
   }
-  const { data, shape } = preprocessImages(images, {
-    multipleOf: vae.scaleFactor,
-    filter: 'lanczos',
-  });
+  const { data, shape } = preprocessImages(images, sizing);
   return new PreparedImage('pixels', Tensor.fromArray(data, shape));
 }
 
@@ -99,7 +119,7 @@ export function checkPicture(item: unknown, name = 'image'): void {
   throw expected(what, name, item);
 }
 
-function fromTensors(items: Tensor[], vae: Autoencoder): PreparedImage {
+function fromTensors(items: Tensor[], latentChannels: number, multipleOf: number): PreparedImage {
   const batches: Tensor[] = [];
   try {
     for (const item of items) batches.push(asBatch(item));
@@ -109,10 +129,10 @@ function fromTensors(items: Tensor[], vae: Autoencoder): PreparedImage {
     const [, channels] = all.shape;
     if (all.size === 0)
       throw expected('a Tensor that is not empty', 'image', `[${all.shape.join(', ')}]`);
-    if (channels === vae.latentChannels) return new PreparedImage('latents', all.alias());
-    if (channels === 3) return new PreparedImage('pixels', normalise(all, vae.scaleFactor));
+    if (channels === latentChannels) return new PreparedImage('latents', all.alias());
+    if (channels === 3) return new PreparedImage('pixels', normalise(all, multipleOf));
     throw expected(
-      `3 channels (pixels) or ${vae.latentChannels} (latents)`,
+      `3 channels (pixels) or ${latentChannels} (latents)`,
       'image',
       `[${all.shape.join(', ')}]`,
     );

@@ -116,7 +116,7 @@ export async function drawFromEmbeddings(
       using whole = prediction;
       return narrow(whole, 1, 0, unet.inChannels);
     },
-    decode: (current) => movq.decode(current),
+    decoder: movq,
   });
   return pictures;
 }

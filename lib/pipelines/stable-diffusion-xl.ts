@@ -1,8 +1,4 @@
 // Stable Diffusion XL, base and refiner: what text-to-image and image-to-image have in common.
-import { join } from 'node:path';
-
-import { requireComponent } from '../checkpoints/folder.js';
-import { readJsonObject } from '../checkpoints/json.js';
 import type { Autoencoder } from '../networks/autoencoder.js';
 import type { TextEncoder } from '../networks/text-encoder.js';
 import type { UNet } from '../networks/unet.js';
@@ -11,16 +7,16 @@ import type { Scheduler } from '../schedulers/index.js';
 import type { SchedulerRun } from '../schedulers/scheduler.js';
 import type { Tensor } from '../tensor.js';
 import type { ClipTokenizer } from '../tokenizer/index.js';
-import type { ComponentKind, PipelineFamily } from './components.js';
+import type { PipelineFamily } from './components.js';
 import { Conditions } from './conditions.js';
 import { misfitOfEmbeddings, misfitOfLatents, misfitOfPlaces, misfitOfTokens } from './fit.js';
 import { type Drawing, draw, type GenerationRequest, type Pictures } from './generation.js';
 import {
-  autoencoderKind,
   schedulerKind,
   textEncoderKind,
   tokenizerKind,
   unetKind,
+  upcastAutoencoderKind,
 } from './kinds.js';
 import { type TimeIds, timeIdTensor } from './stable-diffusion-xl-time-ids.js';
 
@@ -34,20 +30,6 @@ export interface StableDiffusionXLComponents {
   unet: UNet;
   scheduler: Scheduler;
 }
-
-/**
- * The published autoencoder overflows in float16: where its config says so, it is loaded in float32,
- * which diffusers converts it to at every use.
- */
-const upcastAutoencoderKind: ComponentKind<Autoencoder> = {
-  ...autoencoderKind,
-  load: async (source) => {
-    if (source.dtype !== 'float16') return autoencoderKind.load(source);
-    const { folder } = requireComponent(source.checkpoint, source.name, ['AutoencoderKL']);
-    const { force_upcast: upcast = true } = await readJsonObject(join(folder, 'config.json'));
-    return autoencoderKind.load(upcast === false ? source : { ...source, dtype: 'float32' });
-  },
-};
 
 const slots: PipelineFamily<StableDiffusionXLComponents>['slots'] = {
   scheduler: { name: 'scheduler', kind: schedulerKind },
@@ -156,7 +138,7 @@ export async function generateXL(
       const { timeIds } = sizes.of(guided);
       return unet.predict(sample, timestep, promptEmbeds, { timestepCond, textEmbeds, timeIds });
     },
-    decode: (scaled) => vae.decode(scaled),
+    decoder: vae,
   });
   return pictures;
 }

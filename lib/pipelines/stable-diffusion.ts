@@ -2,6 +2,7 @@
 // but where the first latents come from.
 import { expected, InvalidArgumentError } from '../errors.js';
 import type { Autoencoder } from '../networks/autoencoder.js';
+import type { SafetyChecker } from '../networks/safety-checker.js';
 import type { TextEncoder } from '../networks/text-encoder.js';
 import type { UNet } from '../networks/unet.js';
 import {
@@ -38,6 +39,7 @@ import {
 } from './generation.js';
 import {
   autoencoderKind,
+  safetyCheckerKind,
   schedulerKind,
   textEncoderKind,
   tokenizerKind,
@@ -51,6 +53,8 @@ export interface StableDiffusionComponents {
   tokenizer: ClipTokenizer;
   unet: UNet;
   scheduler: Scheduler;
+  /** Blackens pictures that its checkpoint's authors did not want drawn. */
+  safetyChecker?: SafetyChecker;
 }
 
 export const stableDiffusion: PipelineFamily<StableDiffusionComponents> = {
@@ -60,6 +64,7 @@ export const stableDiffusion: PipelineFamily<StableDiffusionComponents> = {
     vae: { name: 'vae', kind: autoencoderKind },
     unet: { name: 'unet', kind: unetKind },
     tokenizer: { name: 'tokenizer', kind: tokenizerKind },
+    safetyChecker: { name: 'safety_checker', kind: safetyCheckerKind, optional: true },
   },
   config: {},
   misfit: (components) =>
@@ -124,8 +129,9 @@ export interface StableDiffusionRequest extends GenerationRequest {
 export function checkRequest(
   components: Readonly<StableDiffusionComponents>,
   options: StableDiffusionOptions & { guidanceRescale?: number },
+  defaultGuidanceScale: number = defaults.guidanceScale,
 ): StableDiffusionRequest {
-  const guidanceScale = checkGuidanceScale(options, defaults.guidanceScale);
+  const guidanceScale = checkGuidanceScale(options, defaultGuidanceScale);
   const guided = guidanceScale > 1 && components.unet.timeCondProjDim === undefined;
   const prompt = checkPrompts(components, options, guided);
   const prompts = prompt.prompts?.length ?? (prompt.promptEmbeds?.shape[0] as number);
@@ -137,8 +143,9 @@ export function checkRequest(
   };
 }
 
-function checkPrompts(
-  components: Readonly<StableDiffusionComponents>,
+/** @throws InvalidArgumentError */
+export function checkPrompts(
+  components: Pick<StableDiffusionComponents, 'textEncoder' | 'tokenizer' | 'unet'>,
   options: StableDiffusionOptions,
   guided: boolean,
 ): PromptOptions {
@@ -208,7 +215,7 @@ function exactlyOne(first: string, a: unknown, second: string, b: unknown): void
 function checkEmbeddings(
   value: Tensor | undefined,
   name: string,
-  { unet }: Readonly<StableDiffusionComponents>,
+  { unet }: { unet: UNet },
 ): Tensor | undefined {
   if (value === undefined) return undefined;
   const tensor = checkTensor(value, name, 3);
@@ -235,8 +242,8 @@ export async function generate(
   run: SchedulerRun,
   firstLatents: () => Promise<Tensor>,
 ): Promise<Pictures> {
-  const { unet, vae } = components;
-  using conditions = await encode(components, request.prompt);
+  const { unet, vae, safetyChecker } = components;
+  using conditions = await encodeConditions(components, request.prompt);
   request.signal?.throwIfAborted();
   using latents = await firstLatents();
   using timestepCond = unet.guidanceEmbedding(request.guidanceScale, request.batch);
@@ -251,13 +258,14 @@ export async function generate(
       const { promptEmbeds } = conditions.of(guided);
       return unet.predict(sample, timestep, promptEmbeds, { timestepCond });
     },
-    decode: (scaled) => vae.decode(scaled),
+    decoder: vae,
+    safetyChecker,
   });
   return pictures;
 }
 
-async function encode(
-  { tokenizer, textEncoder }: Readonly<StableDiffusionComponents>,
+export async function encodeConditions(
+  { tokenizer, textEncoder }: Pick<StableDiffusionComponents, 'textEncoder' | 'tokenizer'>,
   prompt: PromptOptions,
 ): Promise<Conditions<'promptEmbeds'>> {
   const { positive, negative } = await encodePrompts(tokenizer, textEncoder, prompt);

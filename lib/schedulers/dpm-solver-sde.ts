@@ -48,11 +48,9 @@ const midpoint = (sigma: number, sigmaNext: number): number => Math.sqrt(sigma *
  * from σ to σ_next passes through the midpoint, so its first half is the noise that was used there.
  */
 export function brownianShares(sigma: number, sigmaNext: number) {
-  const middle = midpoint(sigma, sigmaNext);
-  return {
-    firstHalf: Math.sqrt((sigma - middle) / (sigma - sigmaNext)),
-    secondHalf: Math.sqrt((middle - sigmaNext) / (sigma - sigmaNext)),
-  };
+  const length = sigma - sigmaNext;
+  const share = length > 0 ? (sigma - midpoint(sigma, sigmaNext)) / length : 1;
+  return { firstHalf: Math.sqrt(share), secondHalf: Math.sqrt(1 - share) };
 }
 
 /** Steps by the image predicted at the midpoint, with noise from one Brownian path. */

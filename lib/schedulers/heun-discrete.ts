@@ -110,7 +110,8 @@ export class HeunDiscreteRun extends ScaledSigmaRun {
     const x: LinearForm<Tensor> = [[1, sample]];
     let D = denoised(this.#predictionType, { sigma, sigmaHat: sigma }, x, modelOutput);
     if (clipSample) {
-      using predicted = evaluate(D, promote(dtype, 'float32'));
+      // In float64, since the derivative magnifies a rounding of it by 1/σ.
+      using predicted = evaluate(D, 'float64');
       D = [[1, scratch.own(clamp(predicted, -clipSampleRange, clipSampleRange))]];
     }
     const d = derivative(x, D, sigma);

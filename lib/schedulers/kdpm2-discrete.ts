@@ -47,9 +47,7 @@ export function interleavedTimesteps(
   midpoints: readonly number[],
   { logSigmas }: SigmaTables,
 ): number[] {
-  const between = midpoints.map((sigma) =>
-    Math.fround(sigmaToT(sigma, logSigmas, { float32: true })),
-  );
+  const between = midpoints.map((sigma) => sigmaToT(sigma, logSigmas, { tensor: true }));
   return timesteps.flatMap((t, i) => (i === 0 ? [t] : [at(between, i - 1), t]));
 }
 

@@ -144,14 +144,12 @@ export class UnCLIPRun extends AlphaBarRun {
     }
     const next = this.timesteps[this.#position + 1] ?? timestep - 1;
     const previous = this.previousAlphaBar(next);
-    if (next !== timestep - 1) {
-      // By way of β in float32: at the noisy end, where α is about 5e-9, that leaves nothing of α.
-      const beta = Math.fround(1 - Math.fround(alphaBar / previous));
-      return stepPosterior(alphaBar, previous, 1 - beta, beta);
-    }
-    // Between neighbours the table of β counts, though 1 − β is rounded: near timestep 0 the two
-    // differ by a thousandth of β.
-    const beta = at(this.#betas, timestep);
+    // α is rounded as diffusers rounds it. In the first step it is about 10⁻⁷, and of 1 − (1 − α) a
+    // bit or two are left; near timestep 0 the table's β is not quite 1 − α.
+    const beta =
+      next === timestep - 1
+        ? at(this.#betas, timestep)
+        : Math.fround(1 - Math.fround(alphaBar / previous));
     return stepPosterior(alphaBar, previous, Math.fround(1 - beta), beta);
   }
 }

@@ -19,7 +19,7 @@ class TracedAddedKVProcessor:
         attention_mask: Tensor | None = None,
     ) -> Tensor:
         if attention_mask is not None or encoder_hidden_states is None:
-            raise unsupported("The exporter does not support this use of attention with added keys.")
+            raise unsupported("The exporter does not support such attention with added keys.")
         if attn.norm_cross is not None:
             encoder_hidden_states = attn.norm_encoder_hidden_states(encoder_hidden_states)
         # The library norms three dimensions, which sums up as this does, whatever the layout was.

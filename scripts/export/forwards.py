@@ -104,10 +104,7 @@ def _resnet(self: ResnetBlock2D, input_tensor: Tensor, temb: Tensor | None = Non
     return _divide(input_tensor + hidden, self.output_scale_factor)
 
 
-def _spatially_normed_resnet(
-    self: ResnetBlockCondNorm2D, input_tensor: Tensor, temb: Tensor
-) -> Tensor:
-    _require(self.time_embedding_norm == "spatial", "adaptive group norm")
+def _conditioned_resnet(self: ResnetBlockCondNorm2D, input_tensor: Tensor, temb: Tensor) -> Tensor:
     _require(self.upsample is None and self.downsample is None, "resampling in such a block")
     hidden = self.conv1(self.nonlinearity(self.norm1(input_tensor, temb)))
     hidden = self.conv2(self.nonlinearity(self.norm2(hidden, temb)))
@@ -204,7 +201,7 @@ def _require(condition: bool, what: str) -> None:
 
 _FORWARDS: list[tuple[type, str, Callable]] = [
     (ResnetBlock2D, "forward", _resnet),
-    (ResnetBlockCondNorm2D, "forward", _spatially_normed_resnet),
+    (ResnetBlockCondNorm2D, "forward", _conditioned_resnet),
     (Transformer2DModel, "forward", _transformer),
     (Upsample2D, "forward", _upsample),
     (Downsample2D, "forward", _downsample),

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from diffusers.models.downsampling import KDownsample2D
 from diffusers.models.normalization import AdaGroupNorm
-from diffusers.models.resnet import ResnetBlockCondNorm2D
 from diffusers.models.unets.unet_2d_blocks import KAttentionBlock
 from diffusers.models.upsampling import KUpsample2D
 from torch import Tensor
@@ -15,14 +14,6 @@ def _group_norm(self: AdaGroupNorm, x: Tensor, emb: Tensor) -> Tensor:
     projected = self.linear(emb if self.act is None else self.act(emb))
     scale, shift = projected.unflatten(1, (-1, 1, 1)).chunk(2, dim=1)
     return F.group_norm(x, self.num_groups, eps=self.eps) * (1 + scale) + shift
-
-
-def _resnet(self: ResnetBlockCondNorm2D, input_tensor: Tensor, temb: Tensor) -> Tensor:
-    hidden = self.conv1(self.nonlinearity(self.norm1(input_tensor, temb)))
-    hidden = self.conv2(self.nonlinearity(self.norm2(hidden, temb)))
-    if self.conv_shortcut is not None:
-        input_tensor = self.conv_shortcut(input_tensor)
-    return input_tensor + hidden
 
 
 def _attention(
@@ -69,7 +60,6 @@ def _upsample(self: KUpsample2D, inputs: Tensor) -> Tensor:
 
 FORWARDS: list[tuple[type, str, Callable]] = [
     (AdaGroupNorm, "forward", _group_norm),
-    (ResnetBlockCondNorm2D, "forward", _resnet),
     (KAttentionBlock, "forward", _attention),
     (KDownsample2D, "forward", _downsample),
     (KUpsample2D, "forward", _upsample),

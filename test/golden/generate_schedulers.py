@@ -29,9 +29,9 @@ from run_case import construct, finite, prepare, run_case  # noqa: E402
 
 
 def compact(numbers: list[float]) -> list[float]:
-    """As few digits as tell float32 numbers apart."""
+    """As few digits as tell float32 numbers apart, if they are such."""
     return [
-        value if isinstance(value, int) or value is None else float(str(np.float32(value)))
+        value if isinstance(value, int) or value != float(np.float32(value)) else float(str(np.float32(value)))
         for value in numbers
     ]
 

@@ -132,7 +132,8 @@ const classConfigs: Record<string, (draw: Draw, config: Config) => Partial<Case>
     if (draw.chance(0.5)) config.clip_sample_range = draw.between(0.5, 10);
     config.prediction_type = draw.pick(['epsilon', 'sample']);
     const learned = draw.chance(0.3);
-    if (learned) config.variance_type = 'learned_range';
+    // Without bounds the stand-in for the network predicts ever larger variances.
+    if (learned) Object.assign(config, { variance_type: 'learned_range', clip_sample: true });
     return learned && draw.chance(0.95) ? { extraChannels: 3 } : {};
   },
   LMSDiscreteScheduler(draw, config) {

@@ -174,6 +174,9 @@ def runs(class_name: str, config: dict[str, Any], start: dict[str, Any]) -> bool
         return False
     if class_name == "UnCLIPScheduler" and steps < 2:
         return False
+    # Heun divides what float32 leaves of a sample at sigma 14 by 0.03: diffusers itself is off by 1e-5.
+    if class_name == "HeunDiscreteScheduler" and steps == 2:
+        return False
     # Beta sigmas round the first two of 50 timesteps alike; the loop then runs out of sigmas.
     beta_clash = config.get("use_beta_sigmas", False) and start == {"numInferenceSteps": 50}
     return steps <= config.get("num_train_timesteps", 1000) and not beta_clash
@@ -237,7 +240,7 @@ def half_precision(dtype: str) -> list[Case]:
         single(level + " of a flow", solver, {**MODEL, "use_flow_sigmas": True}, img2img),
         single(level, "DDPMScheduler", PIXELS, img2img),
         single(level, "HeunDiscreteScheduler", MODEL, img2img),
-        single(fresh, "KDPM2AncestralDiscreteScheduler", MODEL, text2img),
+        single(fresh, "DDPMScheduler", PIXELS, text2img),
         single(fresh, solver, sde, text2img),
         single(fresh, "EulerAncestralDiscreteScheduler", MODEL, text2img),
         single(fresh, "DDIMScheduler", MODEL, text2img, step={"eta": 1.0}),

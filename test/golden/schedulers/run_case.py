@@ -93,6 +93,30 @@ def step_options(scheduler: Any, case: dict[str, Any], generator: torch.Generato
     return {key: value for key, value in options.items() if key in accepted}
 
 
+class Float32(torch.Tensor):
+    """A float64 number that stands for a float32 one: what it leaves to another is rounded."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    def __rsub__(self, other: float) -> torch.Tensor:
+        return super().__rsub__(other).float().double().as_subclass(Float32)
+
+
+class AlphasCumprod(torch.Tensor):
+    """A float64 table for UnCLIP, with float32 quotients: of 1 - (1 - alpha) little else is left."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    def __getitem__(self, index: Any) -> torch.Tensor:
+        return super().__getitem__(index).as_subclass(AlphasCumprod)
+
+    def __truediv__(self, other: torch.Tensor) -> torch.Tensor:
+        quotient = super().__truediv__(other)
+        if not isinstance(other, AlphasCumprod):
+            return quotient
+        return quotient.float().double().as_subclass(Float32)
+
+
 @contextmanager
 def in_float64(scheduler: Any) -> Iterator[None]:
     """Lets a scheduler compute in float64 from its float32 tables.
@@ -105,6 +129,8 @@ def in_float64(scheduler: Any) -> Iterator[None]:
     for name in tables + levels:
         if hasattr(scheduler, name):
             setattr(scheduler, name, getattr(scheduler, name).double())
+    if isinstance(scheduler, diffusers.UnCLIPScheduler):
+        scheduler.alphas_cumprod = scheduler.alphas_cumprod.as_subclass(AlphasCumprod)
     module = sys.modules[type(scheduler).__module__]
     float32, draw = torch.float32, getattr(module, "randn_tensor", None)
 
@@ -136,7 +162,7 @@ class BrownianPath:
     def __call__(self, sigma: torch.Tensor, sigma_next: torch.Tensor) -> torch.Tensor:
         if self.start is None or self.start != sigma:
             self.start, self.end, self.moved = sigma, sigma, 0
-        drawn = torch.randn(self.shape, generator=self.generator, dtype=FLOAT32)
+        drawn = torch.randn(self.shape, generator=self.generator, dtype=FLOAT32).to(sigma.dtype)
         self.moved = self.moved + drawn * (self.end - sigma_next).sqrt()
         self.end = sigma_next
         return self.moved / (sigma - sigma_next).sqrt()
