@@ -19,6 +19,7 @@ import {
   type KandinskyInputs,
   priorCases,
 } from './kandinsky-cases.js';
+import { testKandinskyOptions } from './kandinsky-options.js';
 import { KandinskyRunner } from './kandinsky-runner.js';
 import {
   exportCheckpointPrograms,
@@ -67,6 +68,8 @@ after(async () => {
   }
   await remove();
 });
+
+describe('the pipelines of Kandinsky', () => testKandinskyOptions(checkpoints['two-levels:1']));
 
 describe('torchbrush makes with Kandinsky what diffusers makes', () => {
   for (const one of cases) {
