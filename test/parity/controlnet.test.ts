@@ -116,10 +116,10 @@ const textToImage = [
     },
   ),
   draw(
-    'a pooled net first of two',
+    'a pooled net second of two',
     {},
     {
-      controlnet: [nets['control-pool:3'], nets['control:1']],
+      controlnet: [nets['control:1'], nets['control-pool:3']],
       controlImage: [edges, pose],
     },
   ),

@@ -118,6 +118,8 @@ class Runner:
         for name, value in arguments.items():
             if name.endswith(("_size", "_top_left")):
                 arguments[name] = tuple(value)
+            if name == "controlnet_conditioning_scale" and not isinstance(value, list):
+                arguments[name] = float(value)  # refused as an integer
         for name, entry in case.get("tensors", {}).items():
             arguments[name] = read_tensor(entry)
         for name, source in case.get("images", {}).items():
