@@ -3,7 +3,7 @@ import { concat, full, mean, narrow } from '../ops.js';
 import { checkKnownOptions, resolvePlacement } from '../options.js';
 import type { DType, Tensor } from '../tensor.js';
 import { canonicalArchitecture } from './architecture.js';
-import { Network } from './network.js';
+import { type LoadNetworkOptions, Network } from './network.js';
 import type { UNetConditions, UNetResiduals } from './unet.js';
 
 export interface LoadControlNetOptions {
@@ -95,7 +95,12 @@ export class ControlNetModel {
     checkKnownOptions(options, ['dtype', 'device', 'variant'], 'fromPretrained');
     const { dtype, device, variant } = options;
     const placement = resolvePlacement({ dtype, device });
-    const network = await Network.load(folder, 'ControlNetModel', { ...placement, variant });
+    return await ControlNetModel.load(folder, { ...placement, variant });
+  }
+
+  /** @internal With the dtype and device of the pipeline it is a part of. */
+  static async load(folder: string, options: LoadNetworkOptions): Promise<ControlNetModel> {
+    const network = await Network.load(folder, 'ControlNetModel', options);
     try {
       return new ControlNetModel(network);
     } catch (error) {

@@ -182,6 +182,8 @@ function chosen(
   found: Tasks,
   options: FromPretrainedOptions<AnyComponents>,
 ): { tasks: Tasks; rest: FromPretrainedOptions<AnyComponents> } {
+  // The class itself refuses what is no object.
+  if (typeof options !== 'object' || options === null) return { tasks: found, rest: options };
   const { controlnet, ...rest } = options;
   if (controlnet === undefined) return { tasks: found, rest };
   const family = families.find((one) => one.plain === found || one.withControlNet === found);

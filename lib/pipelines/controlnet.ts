@@ -6,13 +6,13 @@ import { defaultPixelLimit } from '../images/image.js';
 import { canonicalArchitecture } from '../networks/architecture.js';
 import type { Autoencoder } from '../networks/autoencoder.js';
 import { ControlNetModel } from '../networks/controlnet.js';
-import { Network } from '../networks/network.js';
+import type { LoadNetworkOptions } from '../networks/network.js';
 import type { UNet } from '../networks/unet.js';
 import { repeatInterleave } from '../ops.js';
 import { checkInteger, checkNumber } from '../options.js';
 import type { SchedulerRun } from '../schedulers/scheduler.js';
 import type { Tensor } from '../tensor.js';
-import type { ComponentKind, ComponentSlot, ComponentSource } from './components.js';
+import type { ComponentKind, ComponentSlot } from './components.js';
 import { ControlGuide, type ControlPart, type ControlRequest } from './controlnet-guide.js';
 import type { Size } from './first-noise.js';
 import type { GenerationRequest } from './generation.js';
@@ -37,7 +37,7 @@ const controlNetKind: ComponentKind<ControlNets> = {
     const classes = ['ControlNetModel', 'MultiControlNetModel'];
     const { folder, className } = requireComponent(checkpoint, name, classes);
     return className === 'ControlNetModel'
-      ? await loadNet(folder, options)
+      ? await ControlNetModel.load(folder, options)
       : await loadNets(folder, options);
   },
 };
@@ -47,24 +47,12 @@ export const controlNetSlot: ComponentSlot<ControlNets> = {
   kind: controlNetKind,
 };
 
-type Placing = Omit<ComponentSource, 'checkpoint' | 'name'>;
-
-async function loadNet(folder: string, options: Placing): Promise<ControlNetModel> {
-  const network = await Network.load(folder, 'ControlNetModel', options);
-  try {
-    return new ControlNetModel(network);
-  } catch (error) {
-    network.dispose();
-    throw error;
-  }
-}
-
 /** `controlnet`, `controlnet_1`, `controlnet_2` … side by side, as diffusers saves several. */
-async function loadNets(folder: string, options: Placing): Promise<ControlNetModel[]> {
+async function loadNets(folder: string, options: LoadNetworkOptions): Promise<ControlNetModel[]> {
   const nets: ControlNetModel[] = [];
   try {
     for (let path = folder; existsSync(path); path = `${folder}_${nets.length}`) {
-      nets.push(await loadNet(path, options));
+      nets.push(await ControlNetModel.load(path, options));
     }
     return nets;
   } catch (error) {
@@ -148,8 +136,10 @@ export function checkControl(
       const number = checkNumber(value, name, limits);
       return nets.map(() => number);
     }
-    if (value.length === nets.length && (isSeveral || name !== scaleName))
+    // As in diffusers, the scale of a single net is no array.
+    if (value.length === nets.length && (isSeveral || name !== scaleName)) {
       return value.map((item) => checkNumber(item, name, limits));
+    }
     const wanted = isSeveral ? `${nets.length} numbers, one per ControlNet,` : 'one number';
     throw expected(wanted, name, value);
   };

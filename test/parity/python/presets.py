@@ -343,9 +343,7 @@ def controlnet_config(preset: str, **more: Any) -> Config:
 # ControlNets, each for a checkpoint above.
 CONTROLNETS: dict[str, Config] = {
     "control": controlnet_config("two-levels"),
-    "control-bgr": controlnet_config(
-        "two-levels", controlnet_conditioning_channel_order="bgr"
-    ),
+    "control-bgr": controlnet_config("two-levels", controlnet_conditioning_channel_order="bgr"),
     "control-pool": controlnet_config("two-levels", global_pool_conditions=True),
     "control-xl": controlnet_config("xl-base"),
 }
