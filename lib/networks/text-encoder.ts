@@ -2,17 +2,24 @@ import { Tensor } from '../tensor.js';
 import type { Network } from './network.js';
 import { numberOr } from './unet.js';
 
-/** CLIP's text model, `CLIPTextModel`. */
+/** CLIP's text model, `CLIPTextModel` or `CLIPTextModelWithProjection`. */
 export class TextEncoder {
   readonly network: Network;
   /** The longest row of tokens it can take. */
   readonly maxPositions: number;
   readonly layers: number;
+  /** Width of the embedding of a token. */
+  readonly width: number;
+  /** Width of the embedding of a whole text; undefined where there is no projection. */
+  readonly projectionDim: number | undefined;
 
   constructor(network: Network) {
     this.network = network;
     this.maxPositions = numberOr(network.config.max_position_embeddings, 77);
     this.layers = numberOr(network.config.num_hidden_layers, 12);
+    this.width = numberOr(network.config.hidden_size, 512);
+    const isProjected = network.className === 'CLIPTextModelWithProjection';
+    this.projectionDim = isProjected ? numberOr(network.config.projection_dim, 512) : undefined;
   }
 
   /**
@@ -21,15 +28,50 @@ export class TextEncoder {
    * @param clipSkip Take the output of the layer so many before the last, normalised all the same.
    */
   async encode(tokens: readonly (readonly number[])[], clipSkip?: number): Promise<Tensor> {
-    const length = tokens[0]?.length ?? 0;
-    const ids = BigInt64Array.from(tokens.flat(), (id) => BigInt(id));
-    using onHost = Tensor.fromArray(ids, [tokens.length, length]);
-    using inputIds = onHost.to({ device: this.network.device });
     const output =
       clipSkip === undefined
         ? 'last_hidden_state'
         : `normed_hidden_states.${this.layers - clipSkip}`;
-    const [embeddings] = await this.network.run('forward', { input_ids: inputIds }, [output]);
+    const [embeddings] = await this.run(tokens, [output]);
     return embeddings as Tensor;
+  }
+
+  /**
+   * As Stable Diffusion XL reads it: the output [B,L,D] of the layer before the last, not normalised,
+   * and the projected embedding [B,P] of the whole text where the encoder has a projection.
+   *
+   * @param clipSkip Take the output of a layer so many before that one.
+   */
+  async encodePenultimate(
+    tokens: readonly (readonly number[])[],
+    clipSkip = 0,
+  ): Promise<{ embeddings: Tensor; pooled: Tensor | undefined }> {
+    const outputs = [`hidden_states.${this.layers - 1 - clipSkip}`];
+    if (this.projectionDim !== undefined) outputs.push('text_embeds');
+    const [embeddings, pooled] = await this.run(tokens, outputs);
+    return { embeddings: embeddings as Tensor, pooled };
+  }
+
+  /**
+   * Outputs of the program by name: `last_hidden_state`, `hidden_states.N` and
+   * `normed_hidden_states.N` [B,L,D] after layer N, `text_embeds` or `pooler_output` [B,P].
+   *
+   * @param visible Row for row the tokens that others may attend to; all unless given.
+   */
+  async run(
+    tokens: readonly (readonly number[])[],
+    outputs: readonly string[],
+    visible?: readonly (readonly boolean[])[],
+  ): Promise<Tensor[]> {
+    const shape = [tokens.length, tokens[0]?.length ?? 0];
+    const { device } = this.network;
+    const ids = BigInt64Array.from(tokens.flat(), (id) => BigInt(id));
+    using onHost = Tensor.fromArray(ids, shape);
+    using inputIds = onHost.to({ device });
+    const seen = visible?.flat() ?? new Array<boolean>(ids.length).fill(true);
+    using maskOnHost = Tensor.fromArray(Uint8Array.from(seen, Number), shape, { dtype: 'bool' });
+    using attentionMask = maskOnHost.to({ device });
+    const inputs = { input_ids: inputIds, attention_mask: attentionMask };
+    return await this.network.run('forward', inputs, outputs);
   }
 }
