@@ -6,6 +6,7 @@ export {
   LibtorchNotFoundError,
   OutOfMemoryError,
   ProgramNotFoundError,
+  PromptSyntaxError,
   TorchbrushError,
   UntrustedFileError,
 } from './errors.js';
