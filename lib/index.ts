@@ -48,6 +48,15 @@ export {
   StableDiffusionPipeline,
   type TextToImageOptions,
 } from './pipelines/stable-diffusion-text2img.js';
+export {
+  Compel,
+  type CompelEncodingOptions,
+  type CompelOptions,
+  type PooledEmbeddings,
+} from './prompts/compel.js';
+export type { DownweightMode } from './prompts/compel-embedding.js';
+export type { CompelPrompt } from './prompts/compel-tree.js';
+export type { ReturnedEmbeddingsType } from './prompts/row-encoder.js';
 export * from './schedulers/index.js';
 export { type DeviceInfo, devices, type MemoryStats, memoryStats } from './stats.js';
 export { type DType, Tensor, type TensorData } from './tensor.js';
