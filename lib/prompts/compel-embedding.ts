@@ -4,7 +4,7 @@ import { Scratch } from '../schedulers/scratch.js';
 import { Tensor } from '../tensor.js';
 import type { CompelPrompt } from './compel-tree.js';
 import { warnOfTruncation } from './encode.js';
-import type { RowEncoder, TokenRow, WeightedToken } from './row-encoder.js';
+import { allVisible, type RowEncoder, type TokenRow, type WeightedToken } from './row-encoder.js';
 import type { RowEncoders } from './row-encoders.js';
 import type { WeightedText } from './weighted-text.js';
 
@@ -14,8 +14,6 @@ export type DownweightMode = 'mask' | 'remove';
 export interface CompelSettings {
   /** Cuts prompts to one row; otherwise they take as many as they need. */
   truncateLongPrompts: boolean;
-  /** Whether padding can be attended to. */
-  visiblePadding: boolean;
   downweightMode: DownweightMode;
 }
 
@@ -107,14 +105,11 @@ function tokenize(
 function rowsOf(
   encoder: RowEncoder,
   tokens: Fragment,
-  { truncateLongPrompts, visiblePadding }: CompelSettings,
+  { truncateLongPrompts }: CompelSettings,
 ): TokenRow[] {
   const rows: TokenRow[] = [];
   for (let start = 0; start === 0 || start < tokens.length; start += encoder.room) {
-    const own = tokens.slice(start, start + encoder.room);
-    const row = encoder.row(own);
-    const visible = row.ids.map((_, i) => visiblePadding || i < own.length + 2);
-    rows.push({ ...row, visible });
+    rows.push(encoder.row(tokens.slice(start, start + encoder.room)));
     if (truncateLongPrompts) break;
   }
   return rows;
@@ -148,7 +143,7 @@ function alternativesOf(
       const share = Math.tan(((1 - Math.max(weight, smallestWeight)) * Math.PI) / 2);
       const rows =
         settings.downweightMode === 'mask'
-          ? maskedRows(encoder, own, start, end)
+          ? maskedRows(encoder, own, [start, end], settings)
           : rowsWithout(encoder, tokens, index, own.length, settings);
       alternatives.push({ share, rows });
     }
@@ -161,19 +156,19 @@ function alternativesOf(
 function maskedRows(
   { room, length }: RowEncoder,
   own: readonly TokenRow[],
-  start: number,
-  end: number,
+  [start, end]: readonly [number, number],
+  { truncateLongPrompts }: CompelSettings,
 ): OtherRow[] {
-  const isCut = end > own.length * room;
   const last = Math.min(Math.floor((end - 1) / room), own.length - 1);
   const rows: OtherRow[] = [];
   for (let place = Math.floor(start / room); place <= last; place += 1) {
     const row = own[place] as TokenRow;
     const [first, behind] = [start - place * room + 1, end - place * room + 1];
-    // As in Compel: where the fragment was cut, the end token stands for the rest of it.
-    const limit = isCut ? length : Math.min(behind, length - 1);
-    const isHidden = (i: number) => i > 0 && i >= first && i < limit;
-    const visible = row.ids.map((_, i) => row.visible?.[i] !== false && !isHidden(i));
+    // As in Compel: the ends of a row stay visible, but where a fragment was cut off, the end token
+    // goes with it.
+    const isEnd = (i: number) => !truncateLongPrompts && (i === 0 || i === length - 1);
+    const isShown = (i: number) => row.visible[i] === true && (i < first || i >= behind);
+    const visible = row.ids.map((_, i) => isEnd(i) || isShown(i));
     rows.push({ place, row: { ...row, visible } });
   }
   return rows;
@@ -188,10 +183,10 @@ function rowsWithout(
   settings: CompelSettings,
 ): OtherRow[] {
   const others = tokens.filter((_, i) => i !== index).flat();
-  const rows = rowsOf(encoder, others, { ...settings, visiblePadding: true });
+  const rows = rowsOf(encoder, others, settings);
   return Array.from({ length: count }, (_, place) => ({
     place,
-    row: rows[place] ?? encoder.row([]),
+    row: allVisible(rows[place] ?? encoder.row([])),
   }));
 }
 
@@ -212,6 +207,6 @@ async function embedRows(encoder: RowEncoder, rows: readonly TokenRow[]): Promis
   );
   using rest = restOnHost.to({ device });
   using own = multiply(embeddings, weights);
-  using origin = multiply(await encoder.empty(), rest);
+  using origin = multiply(await encoder.origin(), rest);
   return linearCombination([1, 1], [own, origin]);
 }

@@ -85,6 +85,7 @@ export class Compel<Pooled extends boolean | readonly boolean[] = false> {
   readonly #outputs: readonly string[];
   readonly #pooling: readonly PromptEncoder[];
   readonly #settings: CompelSettings;
+  readonly #visiblePadding: boolean;
 
   /** @throws InvalidArgumentError */
   constructor(options: CompelOptions<Pooled>) {
@@ -115,6 +116,11 @@ export class Compel<Pooled extends boolean | readonly boolean[] = false> {
       );
     }
     this.#settings = checkSettings(options);
+    const { paddingAttentionMaskValue = 1 } = options;
+    if (paddingAttentionMaskValue !== 0 && paddingAttentionMaskValue !== 1) {
+      throw expected('0 or 1', 'paddingAttentionMaskValue', paddingAttentionMaskValue);
+    }
+    this.#visiblePadding = paddingAttentionMaskValue === 1;
   }
 
   /**
@@ -200,7 +206,7 @@ export class Compel<Pooled extends boolean | readonly boolean[] = false> {
   }
 
   #rowEncoders(): RowEncoders {
-    return new RowEncoders(this.#encoders, this.#outputs);
+    return new RowEncoders(this.#encoders, this.#outputs, this.#visiblePadding);
   }
 }
 
@@ -233,16 +239,12 @@ function perEncoder<Value>(value: OneOrMore<Value>, name: string, count: number)
 }
 
 function checkSettings(options: CompelEncodingOptions): CompelSettings {
-  const { truncateLongPrompts = true, paddingAttentionMaskValue = 1 } = options;
+  const { truncateLongPrompts = true } = options;
   if (typeof truncateLongPrompts !== 'boolean') {
     throw expected('true or false', 'truncateLongPrompts', truncateLongPrompts);
   }
-  if (paddingAttentionMaskValue !== 0 && paddingAttentionMaskValue !== 1) {
-    throw expected('0 or 1', 'paddingAttentionMaskValue', paddingAttentionMaskValue);
-  }
   return {
     truncateLongPrompts,
-    visiblePadding: paddingAttentionMaskValue === 1,
     downweightMode: checkChoice(options.downweightMode ?? 'mask', 'downweightMode', [
       'mask',
       'remove',

@@ -25,8 +25,8 @@ export type ReturnedEmbeddingsType = (typeof returnedEmbeddingsTypes)[number];
 export interface TokenRow {
   ids: readonly number[];
   weights: readonly number[];
-  /** Whether others may attend to a token; all unless given. */
-  visible?: readonly boolean[];
+  /** Whether others may attend to a token. */
+  visible: readonly boolean[];
 }
 
 /** A token of a prompt. */
@@ -47,15 +47,21 @@ export class RowEncoder implements Disposable {
   readonly room: number;
   readonly #encoder: TextEncoder;
   readonly #output: string;
+  readonly #visiblePadding: boolean;
   #empty: Tensor | undefined;
+  #origin: Tensor | undefined;
 
-  /** @param output A name that `TextEncoder.run` knows. */
-  constructor({ tokenizer, encoder }: PromptEncoder, output: string) {
+  /**
+   * @param output A name that `TextEncoder.run` knows.
+   * @param visiblePadding Whether padding can be attended to, as Stable Diffusion needs.
+   */
+  constructor({ tokenizer, encoder }: PromptEncoder, output: string, visiblePadding: boolean) {
     this.tokenizer = tokenizer;
     this.length = rowLength(tokenizer, encoder);
     this.room = this.length - 2;
     this.#encoder = encoder;
     this.#output = output;
+    this.#visiblePadding = visiblePadding;
   }
 
   /** The row of up to `room` tokens. */
@@ -67,6 +73,10 @@ export class RowEncoder implements Disposable {
     return {
       ids: [...ids, ...new Array<number>(padding).fill(padTokenId)],
       weights: [...weights, ...new Array<number>(padding).fill(1)],
+      visible: Array.from(
+        { length: this.length },
+        (_, i) => this.#visiblePadding || i < ids.length,
+      ),
     };
   }
 
@@ -76,9 +86,11 @@ export class RowEncoder implements Disposable {
     const batches: Tensor[] = [];
     for (let start = 0; start < rows.length; start += rowsAtOnce) {
       const batch = rows.slice(start, start + rowsAtOnce);
-      const visible = batch.map((row) => row.visible ?? row.ids.map(() => true));
-      const ids = batch.map((row) => row.ids);
-      const [made] = await this.#encoder.run(ids, [this.#output], visible);
+      const [made] = await this.#encoder.run(
+        batch.map(({ ids }) => ids),
+        [this.#output],
+        batch.map(({ visible }) => visible),
+      );
       const embeddings = scratch.own(made as Tensor);
       batches.push(scratch.own(embeddings.to({ dtype: 'float32' })));
     }
@@ -91,10 +103,21 @@ export class RowEncoder implements Disposable {
     return this.#empty;
   }
 
+  /** What weights are counted from, [1,L,D]: the same with all tokens visible. */
+  async origin(): Promise<Tensor> {
+    if (this.#visiblePadding) return this.empty();
+    this.#origin ??= await this.run([allVisible(this.row([]))]);
+    return this.#origin;
+  }
+
   [Symbol.dispose](): void {
     this.#empty?.dispose();
-    this.#empty = undefined;
+    this.#origin?.dispose();
   }
+}
+
+export function allVisible(row: TokenRow): TokenRow {
+  return { ...row, visible: row.visible.map(() => true) };
 }
 
 export function outputName(encoder: TextEncoder, type: ReturnedEmbeddingsType): string {

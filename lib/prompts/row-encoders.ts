@@ -10,9 +10,14 @@ export class RowEncoders implements Disposable {
   readonly #encoders: readonly RowEncoder[];
   #empty: Tensor | undefined;
 
-  /** @param outputs The output to take of each encoder. */
-  constructor(parts: readonly PromptEncoder[], outputs: readonly string[]) {
-    this.#encoders = parts.map((part, i) => new RowEncoder(part, outputs[i] as string));
+  /**
+   * @param outputs The output to take of each encoder.
+   * @param visiblePadding Whether padding can be attended to, as Stable Diffusion needs.
+   */
+  constructor(parts: readonly PromptEncoder[], outputs: readonly string[], visiblePadding = true) {
+    this.#encoders = parts.map(
+      (part, i) => new RowEncoder(part, outputs[i] as string, visiblePadding),
+    );
   }
 
   /** What `embed` makes with each encoder, [1,n·L,D1+D2]; a shorter one is padded. */
