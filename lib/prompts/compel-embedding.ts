@@ -17,6 +17,8 @@ export interface CompelSettings {
   downweightMode: DownweightMode;
 }
 
+export const compelDefaults: CompelSettings = { truncateLongPrompts: true, downweightMode: 'mask' };
+
 /** Keeps the share of a word of weight 0 finite. */
 const smallestWeight = 1e-5;
 

@@ -5,7 +5,12 @@ import { checkChoice, checkKnownOptions, checkPrompt, checkTensor } from '../opt
 import { Scratch } from '../schedulers/scratch.js';
 import type { Tensor } from '../tensor.js';
 import { ClipTokenizer } from '../tokenizer/index.js';
-import { type CompelSettings, type DownweightMode, embedCompel } from './compel-embedding.js';
+import {
+  type CompelSettings,
+  compelDefaults,
+  type DownweightMode,
+  embedCompel,
+} from './compel-embedding.js';
 import { parseCompel } from './compel-syntax.js';
 import type { CompelPrompt } from './compel-tree.js';
 import {
@@ -239,15 +244,12 @@ function perEncoder<Value>(value: OneOrMore<Value>, name: string, count: number)
 }
 
 function checkSettings(options: CompelEncodingOptions): CompelSettings {
-  const { truncateLongPrompts = true } = options;
+  const { truncateLongPrompts, downweightMode } = { ...compelDefaults, ...options };
   if (typeof truncateLongPrompts !== 'boolean') {
     throw expected('true or false', 'truncateLongPrompts', truncateLongPrompts);
   }
   return {
     truncateLongPrompts,
-    downweightMode: checkChoice(options.downweightMode ?? 'mask', 'downweightMode', [
-      'mask',
-      'remove',
-    ]),
+    downweightMode: checkChoice(downweightMode, 'downweightMode', ['mask', 'remove']),
   };
 }

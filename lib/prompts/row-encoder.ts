@@ -35,32 +35,20 @@ export interface WeightedToken {
   weight: number;
 }
 
-/** More rows at once take more memory, and are hardly quicker. */
-const rowsAtOnce = 16;
-
-/** One output of one text encoder, in float32. Dispose it; the encoder stays the caller's. */
-export class RowEncoder implements Disposable {
+/** Makes rows for a text encoder. */
+export class RowMaker {
   readonly tokenizer: ClipTokenizer;
   /** Tokens of a row. */
   readonly length: number;
   /** Tokens of a row without the begin and the end token. */
   readonly room: number;
-  readonly #encoder: TextEncoder;
-  readonly #output: string;
   readonly #visiblePadding: boolean;
-  #empty: Tensor | undefined;
-  #origin: Tensor | undefined;
 
-  /**
-   * @param output A name that `TextEncoder.run` knows.
-   * @param visiblePadding Whether padding can be attended to, as Stable Diffusion needs.
-   */
-  constructor({ tokenizer, encoder }: PromptEncoder, output: string, visiblePadding: boolean) {
+  /** @param visiblePadding Whether padding can be attended to, as Stable Diffusion needs. */
+  constructor({ tokenizer, encoder }: PromptEncoder, visiblePadding = true) {
     this.tokenizer = tokenizer;
     this.length = rowLength(tokenizer, encoder);
     this.room = this.length - 2;
-    this.#encoder = encoder;
-    this.#output = output;
     this.#visiblePadding = visiblePadding;
   }
 
@@ -78,6 +66,26 @@ export class RowEncoder implements Disposable {
         (_, i) => this.#visiblePadding || i < ids.length,
       ),
     };
+  }
+}
+
+/** More rows at once take more memory, and are hardly quicker. */
+const rowsAtOnce = 16;
+
+/** One output of one text encoder, in float32. Dispose it; the encoder stays the caller's. */
+export class RowEncoder extends RowMaker implements Disposable {
+  readonly #encoder: TextEncoder;
+  readonly #output: string;
+  readonly #isOrigin: boolean;
+  #empty: Tensor | undefined;
+  #origin: Tensor | undefined;
+
+  /** @param output A name that `TextEncoder.run` knows. */
+  constructor(part: PromptEncoder, output: string, visiblePadding: boolean) {
+    super(part, visiblePadding);
+    this.#encoder = part.encoder;
+    this.#output = output;
+    this.#isOrigin = visiblePadding;
   }
 
   /** What the encoder makes of rows, [R,L,D]; weights play no part. */
@@ -105,7 +113,7 @@ export class RowEncoder implements Disposable {
 
   /** What weights are counted from, [1,L,D]: the same with all tokens visible. */
   async origin(): Promise<Tensor> {
-    if (this.#visiblePadding) return this.empty();
+    if (this.#isOrigin) return this.empty();
     this.#origin ??= await this.run([allVisible(this.row([]))]);
     return this.#origin;
   }

@@ -39,12 +39,18 @@ export class RowEncoders implements Disposable {
     return this.#empty;
   }
 
-  /** Embeddings [B,n·L,D] filled up to the longest by those of empty prompts; fresh handles. */
-  async padToSameLength(tensors: readonly Tensor[]): Promise<Tensor[]> {
+  /**
+   * Embeddings [B,n·L,D] filled up by those of empty prompts; fresh handles.
+   *
+   * @param length Of all; that of the longest unless given.
+   */
+  async padToSameLength(
+    tensors: readonly Tensor[],
+    length = longestOf(tensors),
+  ): Promise<Tensor[]> {
     const [first] = tensors as readonly [Tensor];
     using empty = (await this.empty()).to({ dtype: first.dtype, device: first.device });
-    const longest = longestOf(tensors);
-    return tensors.map((tensor) => padTo(longest, tensor, empty));
+    return tensors.map((tensor) => padTo(length, tensor, empty));
   }
 
   [Symbol.dispose](): void {
@@ -53,7 +59,7 @@ export class RowEncoders implements Disposable {
   }
 }
 
-function longestOf(tensors: readonly Tensor[]): number {
+export function longestOf(tensors: readonly Tensor[]): number {
   return Math.max(...tensors.map(({ shape }) => shape[1] as number));
 }
 
@@ -66,17 +72,27 @@ function padTo(length: number, tensor: Tensor, empty: Tensor): Tensor {
   return concat([tensor, filling], 1);
 }
 
-/** Embeddings [B,P] of whole texts as they are written, of all encoders side by side. */
-export async function poolTexts(
+/** Embeddings [B,P] of the whole texts in rows of tokens, of all encoders side by side. */
+export async function pool(
   parts: readonly PromptEncoder[],
-  texts: readonly string[],
+  rowsFor: (part: PromptEncoder) => readonly (readonly number[])[],
 ): Promise<Tensor> {
   using scratch = new Scratch();
   const pooled: Tensor[] = [];
-  for (const { tokenizer, encoder } of parts) {
-    const { inputIds } = tokenizer.encode(texts, { maxLength: rowLength(tokenizer, encoder) });
-    const [embeddings] = await encoder.run(inputIds, ['text_embeds']);
+  for (const part of parts) {
+    const [embeddings] = await part.encoder.run(rowsFor(part), ['text_embeds']);
     pooled.push(scratch.own(embeddings as Tensor));
   }
   return concat(pooled, 1);
+}
+
+/** The same of texts as they are written. */
+export function poolTexts(
+  parts: readonly PromptEncoder[],
+  texts: readonly string[],
+): Promise<Tensor> {
+  return pool(parts, ({ tokenizer, encoder }) => {
+    const { inputIds } = tokenizer.encode(texts, { maxLength: rowLength(tokenizer, encoder) });
+    return inputIds;
+  });
 }

@@ -35,7 +35,7 @@ function group(random: Random, depth: number): string {
     () => `${pick(random, ['fox', 'hill', 'well-known'])}${pick(random, ['++', '-', '+'])}`,
     () => `(${text(random, 2)}).swap(${pick(random, ['cat', 'blue hat'])}, s_end=0.3)`,
     () => `\\(${text(random, 2)}\\)`,
-    () => `withLora(style-${upTo(random, 3)}, 0.${upTo(random, 9)})`,
+    () => `fox withLora(style-${upTo(random, 3)}, 0.${upTo(random, 9)})`,
   ];
   return pick(random, kinds)();
 }
