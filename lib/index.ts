@@ -1,3 +1,5 @@
+export type { AdapterWeight, FuseLoraOptions, LoadLoraOptions } from './adapters/lora.js';
+export type { LoadTextualInversionOptions } from './adapters/textual-inversion.js';
 export {
   CheckpointError,
   DisposedError,
@@ -12,10 +14,22 @@ export {
 } from './errors.js';
 export { Generator } from './generator.js';
 export { Image, loadImage, makeImageGrid } from './image.js';
+export {
+  type ClipPreprocessor,
+  clipPreprocessor,
+  preprocessForClip,
+  readPreprocessor,
+} from './images/clip-preprocess.js';
+export type { PreprocessedImages } from './images/preprocess.js';
 export { type ConfigureOptions, configure } from './native.js';
 export { Autoencoder } from './networks/autoencoder.js';
+export { AutoencoderTiny } from './networks/autoencoder-tiny.js';
+export { MoVQ } from './networks/movq.js';
+export { Prior, type PriorConditions } from './networks/prior.js';
+export { type LoadSafetyCheckerOptions, SafetyChecker } from './networks/safety-checker.js';
 export { TextEncoder } from './networks/text-encoder.js';
 export { UNet } from './networks/unet.js';
+export { VisionEncoder } from './networks/vision-encoder.js';
 export { defaults } from './options.js';
 export {
   AutoPipelineForImage2Image,
@@ -28,14 +42,53 @@ export type {
   ComponentSet,
   LoadProgress,
 } from './pipelines/components.js';
-export type { StepCallback, StepChanges, StepEvent } from './pipelines/denoise.js';
-export type { GenerationOptions, Pictures, ScheduleOptions } from './pipelines/generation.js';
+export type { ProgressCallback, StepChanges, StepProgress } from './pipelines/denoise.js';
+export type {
+  GenerationOptions,
+  Pictures,
+  ScheduleOptions,
+  StepCallback,
+  StepEvent,
+} from './pipelines/generation.js';
 export type { InitImage } from './pipelines/init-image.js';
+export type { KandinskyCombinedOptions } from './pipelines/kandinsky-combined.js';
 export {
-  DiffusionPipeline,
-  type FromPipeOptions,
-  type FromPretrainedOptions,
-} from './pipelines/pipeline.js';
+  type KandinskyCombinedImageToImageOptions,
+  KandinskyV22Img2ImgCombinedPipeline,
+} from './pipelines/kandinsky-combined-img2img.js';
+export { KandinskyV22CombinedPipeline } from './pipelines/kandinsky-combined-text2img.js';
+export type {
+  KandinskyCombinedComponents,
+  KandinskyDecoderComponents,
+  KandinskyPriorComponents,
+} from './pipelines/kandinsky-components.js';
+export type { KandinskyDecoderOptions } from './pipelines/kandinsky-decoder.js';
+export type {
+  KandinskyEmbeddings,
+  KandinskyPriorOptions,
+} from './pipelines/kandinsky-embeddings.js';
+export {
+  type KandinskyImageToImageOptions,
+  type KandinskyInitOptions,
+  KandinskyV22Img2ImgPipeline,
+} from './pipelines/kandinsky-img2img.js';
+export type {
+  KandinskyIngredient,
+  KandinskyInterpolationOptions,
+} from './pipelines/kandinsky-interpolation.js';
+export { KandinskyV22PriorPipeline } from './pipelines/kandinsky-prior.js';
+export {
+  type KandinskyTextToImageOptions,
+  KandinskyV22Pipeline,
+} from './pipelines/kandinsky-text2img.js';
+export type { LatentDecoder } from './pipelines/latent-origin.js';
+export {
+  type LatentUpscaleComponents,
+  type LatentUpscaleOptions,
+  StableDiffusionLatentUpscalePipeline,
+} from './pipelines/latent-upscale.js';
+export type { FromPipeOptions, FromPretrainedOptions } from './pipelines/loading.js';
+export { DiffusionPipeline } from './pipelines/pipeline.js';
 export type {
   StableDiffusionComponents,
   StableDiffusionOptions,
@@ -48,6 +101,21 @@ export {
   StableDiffusionPipeline,
   type TextToImageOptions,
 } from './pipelines/stable-diffusion-text2img.js';
+export type { StableDiffusionXLComponents } from './pipelines/stable-diffusion-xl.js';
+export {
+  StableDiffusionXLImg2ImgPipeline,
+  type XLImageToImageOptions,
+} from './pipelines/stable-diffusion-xl-img2img.js';
+export type { StableDiffusionXLOptions } from './pipelines/stable-diffusion-xl-options.js';
+export {
+  StableDiffusionXLPipeline,
+  type XLTextToImageOptions,
+} from './pipelines/stable-diffusion-xl-text2img.js';
+export {
+  StableDiffusionUpscalePipeline,
+  type UpscaleComponents,
+  type UpscaleOptions,
+} from './pipelines/upscale.js';
 export {
   Compel,
   type CompelEncodingOptions,

@@ -32,17 +32,46 @@ export interface NativeProgram {
   readonly operators: Record<string, number>;
 }
 
-/** Where a parameter's values lie: bytes from the file's start, the dtype on disk. */
-export interface Placement {
-  parameter: string;
+/**
+ * Where a tensor's values lie: bytes from the file's start, the dtype on disk, and strides in elements
+ * unless the values lie in a row.
+ */
+export interface StoredValues {
   file: string;
   offset: number;
   dtype: string;
   shape: readonly number[];
+  strides?: readonly number[] | undefined;
+}
+
+export interface Placement extends StoredValues {
+  parameter: string;
+}
+
+/**
+ * scale · up · down, where up is [O,R] and down [R,…] in the weight's own shape. With a `middle`
+ * [R,S,h,w], down is [S,I]: three convolutions in a row.
+ */
+export interface LowRankTerm {
+  up: StoredValues;
+  down: StoredValues;
+  middle?: StoredValues | undefined;
+  scale: number;
+}
+
+/** The checkpoint's weight plus the terms, summed in float32; without terms, its own bits. */
+export interface WeightUpdate {
+  parameter: string;
+  terms: readonly LowRankTerm[];
 }
 
 export interface NativeNetwork {
-  run(inputs: NativeTensor[], outputs: readonly number[]): Promise<NativeTensor[]>;
+  /** `null` where an optional input is absent. */
+  run(inputs: (NativeTensor | null)[], outputs: readonly number[]): Promise<NativeTensor[]>;
+  /** How often each operator occurs in a run with the given inputs. */
+  operators(given: readonly boolean[], outputs: readonly number[]): Record<string, number>;
+  updateWeights(updates: readonly WeightUpdate[]): Promise<void>;
+  replaceRows(parameter: string, first: number, rows: NativeTensor): Promise<void>;
   dispose(): void;
 }
 
@@ -72,7 +101,7 @@ export interface Core {
   ): NativeTensor;
   randn(shape: readonly number[], generator: NativeGenerator, dtype: string): NativeTensor;
   NativeGenerator: new (seed: bigint) => NativeGenerator;
-  loadProgram(bytes: Uint8Array): Promise<NativeProgram>;
+  loadProgram(bytes: Uint8Array, optionalInputs: readonly number[]): Promise<NativeProgram>;
   createNetwork(
     program: NativeProgram,
     placements: Placement[],

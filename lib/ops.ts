@@ -93,6 +93,14 @@ export function clamp(tensor: Tensor, min: number | undefined, max: number | und
   return run('clamp', tensor.native, min, max);
 }
 
+export function add(a: Tensor, b: Tensor): Tensor {
+  return run('add.Tensor', a.native, b.native);
+}
+
+export function subtract(a: Tensor, b: Tensor): Tensor {
+  return run('sub.Tensor', a.native, b.native);
+}
+
 export function multiply(a: Tensor, b: Tensor): Tensor {
   return run('mul.Tensor', a.native, b.native);
 }

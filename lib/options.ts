@@ -57,12 +57,12 @@ export function checkSignal(value: unknown): void {
   }
 }
 
-/** Refuses misspelt options, with the Python spelling translated. */
+/** Refuses misspelt options, with the Python spelling translated. Undefined counts as not given. */
 export function checkKnownOptions(options: object, known: readonly string[], what: string): void {
   if (typeof options !== 'object' || options === null)
     throw expected('an object', 'options', options);
-  for (const name of Object.keys(options)) {
-    if (known.includes(name)) continue;
+  for (const [name, value] of Object.entries(options)) {
+    if (known.includes(name) || value === undefined) continue;
     const camel = name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
     const hint = known.includes(camel)
       ? `It is called ${camel} here.`
@@ -78,6 +78,16 @@ export function checkPrompt(value: unknown, name: string): string[] {
     return value as string[];
   }
   throw expected('a string or an array of strings', name, value);
+}
+
+/** A negative prompt for each of `count` prompts: one serves them all. */
+export function checkNegativePrompts(value: unknown, count: number): string[] | undefined {
+  if (value === undefined) return undefined;
+  const texts = checkPrompt(value, 'negativePrompt');
+  if (typeof value === 'string') return Array.from({ length: count }, () => value);
+  if (texts.length !== count)
+    throw expected(`${count} texts, one per prompt,`, 'negativePrompt', texts);
+  return texts;
 }
 
 export function checkTensor(value: unknown, name: string, rank: number): Tensor {

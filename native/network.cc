@@ -1,98 +1,63 @@
 #include "network.h"
 
+#include <numeric>
 #include <set>
-#include <unordered_map>
 #include <utility>
 
 #include "core.h"
-#include "cpu/packed.h"
-#include "safetensors.h"
 #include "tensor.h"
 
 namespace torchbrush {
-
-namespace {
-
-// Rows of embeddings are copied out as bytes, so their tables need no alignment.
-std::set<ValueRef> EmbeddingTables(const std::vector<Instruction>& instructions) {
-  std::set<ValueRef> tables;
-  std::set<ValueRef> others;
-  for (const auto& instruction : instructions) {
-    for (size_t i = 0; i < instruction.inputs.size(); ++i) {
-      const bool table = instruction.name == "aten::embedding" && i == 0;
-      (table ? tables : others).insert(instruction.inputs[i]);
-    }
-  }
-  for (const ValueRef other : others) tables.erase(other);
-  return tables;
-}
-
-}  // namespace
 
 Network::Network(std::shared_ptr<const Program> program, const std::vector<Placement>& placements,
                  c10::Device device, at::ScalarType type)
     : program_(std::move(program)),
       fixed_(program_->constants),
       instructions_(program_->instructions),
-      device_(device),
-      type_(type) {
-  std::set<ValueRef> packable;
-  if (device.is_cpu() && CanPack(type)) packable = PackableWeights(instructions_, fixed_);
-  std::set<ValueRef> mapped;
-  const std::set<ValueRef> tables = EmbeddingTables(instructions_);
-  std::unordered_map<std::string, const Parameter*> open;
-  for (const auto& parameter : program_->parameters) open[parameter.name] = &parameter;
-  std::unordered_map<std::string, std::shared_ptr<MappedFile>> files;
-  for (const auto& placement : placements) {
-    const auto found = open.find(placement.parameter);
-    if (found == open.end()) {
-      throw CoreError("ERR_CHECKPOINT", "Parameter " + placement.parameter + " is unknown or filled twice.");
+      weights_(*program_, placements, device, type, instructions_, fixed_),
+      device_(device) {}
+
+// Where the value of every slot lies when some inputs are absent.
+std::vector<ValueRef> Network::PlacesWithout(const std::vector<bool>& absent) const {
+  std::vector<ValueRef> places(program_->slot_count);
+  std::iota(places.begin(), places.end(), 0);
+  for (const auto& instruction : instructions_) {
+    for (const ValueRef input : instruction.inputs) {
+      if (input < 0 || input >= program_->input_count || !absent[input]) continue;
+      const ValueRef value = ValueWithout(*program_, instruction, input).value();
+      places[instruction.outputs[0]] = value >= 0 ? places[value] : value;
     }
-    const Parameter& parameter = *found->second;
-    open.erase(found);
-    if (placement.shape != parameter.shape) {
-      throw CoreError("ERR_CHECKPOINT", "Parameter " + parameter.name + " has another shape.");
-    }
-    auto& file = files[placement.file];
-    if (!file) file = std::make_shared<MappedFile>(placement.file);
-    at::Tensor weight = TensorInFile(file, placement.offset, placement.type, placement.shape);
-    const bool converted = !device.is_cpu() || (weight.is_floating_point() && placement.type != type);
-    if (converted) {
-      weight = weight.is_floating_point() ? weight.to(device, type) : weight.to(device);
-    } else if (packable.count(parameter.place) != 0) {
-      // Packing reads it once, byte by byte as it were, so it may stay where it is.
-      mapped.insert(parameter.place);
-    } else if (!IsAligned(*file, placement.offset, placement.type) && tables.count(parameter.place) == 0) {
-      weight = weight.clone();
-    }
-    fixed_[~parameter.place] = std::move(weight);
   }
-  if (!open.empty()) {
-    throw CoreError("ERR_CHECKPOINT", "Parameter " + open.begin()->first + " was not filled.");
-  }
-  UsePackedOperators(instructions_, fixed_, packable, mapped);
+  return places;
 }
 
-const Network::Plan& Network::PlanFor(const std::vector<int32_t>& outputs) {
-  const auto known = plans_.find(outputs);
-  if (known != plans_.end()) return known->second;
+Network::Plan Network::MakePlan(const std::vector<bool>& absent, const std::vector<int32_t>& outputs) const {
+  TORCH_CHECK(absent.size() == program_->optional.size(), "The program takes ", program_->optional.size(),
+              " inputs, not ", absent.size(), ".");
+  for (size_t i = 0; i < absent.size(); ++i) {
+    TORCH_CHECK(!absent[i] || program_->optional[i], "Input ", i, " of the program is missing.");
+  }
+  const std::vector<ValueRef> places = PlacesWithout(absent);
+  const auto place_of = [&](ValueRef value) { return value >= 0 ? places[value] : value; };
   std::vector<bool> needed(program_->slot_count, false);
   std::set<ValueRef> kept;
+  Plan plan;
   for (const int32_t output : outputs) {
-    const ValueRef place = program_->outputs.at(output);
+    const ValueRef place = place_of(program_->outputs.at(output));
+    plan.outputs.push_back(place);
     kept.insert(place);
     if (place >= 0) needed[place] = true;
   }
   std::vector<bool> seen(program_->slot_count, false);
-  Plan plan;
   for (auto it = instructions_.rbegin(); it != instructions_.rend(); ++it) {
     bool wanted = it->writes_inputs;
+    // Nobody needs the sum with an absent input: its place is that of the other summand.
     for (const ValueRef output : it->outputs) wanted = wanted || needed[output];
     if (!wanted) continue;
-    Plan::Step step{&*it, std::vector<bool>(it->inputs.size(), false)};
+    Plan::Step step{&*it, it->inputs, std::vector<bool>(it->inputs.size(), false)};
     // From the right, so that the last of several uses in one instruction takes the value.
     for (size_t i = it->inputs.size(); i-- > 0;) {
-      const ValueRef input = it->inputs[i];
+      const ValueRef input = step.inputs[i] = place_of(it->inputs[i]);
       if (input < 0) continue;
       needed[input] = true;
       if (!seen[input] && kept.count(input) == 0) step.last_use[i] = true;
@@ -101,16 +66,26 @@ const Network::Plan& Network::PlanFor(const std::vector<int32_t>& outputs) {
     plan.steps.push_back(std::move(step));
   }
   std::reverse(plan.steps.begin(), plan.steps.end());
-  return plans_[outputs] = std::move(plan);
+  return plan;
+}
+
+std::map<std::string, int> Network::Operators(const std::vector<bool>& absent,
+                                              const std::vector<int32_t>& outputs) const {
+  std::map<std::string, int> counts;
+  for (const auto& step : MakePlan(absent, outputs).steps) counts[step.instruction->name] += 1;
+  return counts;
 }
 
 std::vector<at::Tensor> Network::Run(std::vector<at::Tensor> inputs, const std::vector<int32_t>& outputs,
                                      const std::atomic<bool>& stop) {
-  TORCH_CHECK(inputs.size() == static_cast<size_t>(program_->input_count), "The program takes ",
-              program_->input_count, " inputs, not ", inputs.size(), ".");
-  const Plan& plan = PlanFor(outputs);
+  std::vector<bool> absent;
+  for (const auto& input : inputs) absent.push_back(!input.defined());
+  auto known = plans_.find({absent, outputs});
+  if (known == plans_.end()) known = plans_.emplace(Wanted(absent, outputs), MakePlan(absent, outputs)).first;
+  const Plan& plan = known->second;
   std::vector<c10::IValue> slots(program_->slot_count);
   for (size_t i = 0; i < inputs.size(); ++i) {
+    if (absent[i]) continue;
     const bool four = inputs[i].dim() == 4 && inputs[i].is_floating_point();
     slots[i] = four ? inputs[i].contiguous(at::MemoryFormat::ChannelsLast) : std::move(inputs[i]);
   }
@@ -118,8 +93,8 @@ std::vector<at::Tensor> Network::Run(std::vector<at::Tensor> inputs, const std::
   for (const auto& step : plan.steps) {
     if (stop) throw CoreError("ERR_DISPOSED", "The process is shutting down.");
     const Instruction& instruction = *step.instruction;
-    for (size_t i = 0; i < instruction.inputs.size(); ++i) {
-      const ValueRef input = instruction.inputs[i];
+    for (size_t i = 0; i < step.inputs.size(); ++i) {
+      const ValueRef input = step.inputs[i];
       if (input < 0) {
         stack.push_back(fixed_[~input]);
       } else if (step.last_use[i]) {
@@ -137,8 +112,7 @@ std::vector<at::Tensor> Network::Run(std::vector<at::Tensor> inputs, const std::
     stack.clear();
   }
   std::vector<at::Tensor> results;
-  for (const int32_t output : outputs) {
-    const ValueRef place = program_->outputs.at(output);
+  for (const ValueRef place : plan.outputs) {
     const c10::IValue& value = place >= 0 ? slots[place] : fixed_[~place];
     results.push_back(value.toTensor().contiguous());
   }
@@ -147,13 +121,52 @@ std::vector<at::Tensor> Network::Run(std::vector<at::Tensor> inputs, const std::
 
 namespace {
 
-std::vector<int64_t> ReadShape(const Napi::Value& value) {
-  auto dimensions = value.As<Napi::Array>();
-  std::vector<int64_t> shape;
-  for (uint32_t i = 0; i < dimensions.Length(); ++i) {
-    shape.push_back(dimensions.Get(i).As<Napi::Number>().Int64Value());
+// None where there is no list.
+std::vector<int64_t> ReadSizes(const Napi::Value& value) {
+  std::vector<int64_t> integers;
+  if (!value.IsArray()) return integers;
+  auto list = value.As<Napi::Array>();
+  for (uint32_t i = 0; i < list.Length(); ++i) {
+    integers.push_back(list.Get(i).As<Napi::Number>().Int64Value());
   }
-  return shape;
+  return integers;
+}
+
+std::vector<int32_t> ReadIntegers(const Napi::Value& value) {
+  auto list = value.As<Napi::Array>();
+  std::vector<int32_t> integers;
+  for (uint32_t i = 0; i < list.Length(); ++i) {
+    integers.push_back(list.Get(i).As<Napi::Number>().Int32Value());
+  }
+  return integers;
+}
+
+StoredValues ReadStored(const Napi::Object& entry) {
+  return {entry.Get("file").As<Napi::String>(),
+          static_cast<uint64_t>(entry.Get("offset").As<Napi::Number>().Int64Value()),
+          ParseDType(entry.Get("dtype").As<Napi::String>()), ReadSizes(entry.Get("shape")),
+          ReadSizes(entry.Get("strides"))};
+}
+
+LowRankTerm ReadTerm(const Napi::Object& term) {
+  const auto stored = [&](const char* name) { return ReadStored(term.Get(name).As<Napi::Object>()); };
+  LowRankTerm read{stored("up"), stored("down"), std::nullopt, term.Get("scale").As<Napi::Number>()};
+  if (!term.Get("middle").IsUndefined()) read.middle = stored("middle");
+  return read;
+}
+
+std::vector<WeightUpdate> ReadUpdates(const Napi::Array& list) {
+  std::vector<WeightUpdate> updates;
+  for (uint32_t i = 0; i < list.Length(); ++i) {
+    auto entry = list.Get(i).As<Napi::Object>();
+    auto terms = entry.Get("terms").As<Napi::Array>();
+    WeightUpdate& update = updates.emplace_back();
+    update.parameter = entry.Get("parameter").As<Napi::String>();
+    for (uint32_t t = 0; t < terms.Length(); ++t) {
+      update.terms.push_back(ReadTerm(terms.Get(t).As<Napi::Object>()));
+    }
+  }
+  return updates;
 }
 
 // createNetwork(program, placements, device, dtype): promise of a NativeNetwork.
@@ -167,10 +180,7 @@ Napi::Value CreateNetwork(const Napi::CallbackInfo& info) {
     std::vector<Placement> placements;
     for (uint32_t i = 0; i < list.Length(); ++i) {
       auto entry = list.Get(i).As<Napi::Object>();
-      placements.push_back({entry.Get("parameter").As<Napi::String>(), entry.Get("file").As<Napi::String>(),
-                            static_cast<uint64_t>(entry.Get("offset").As<Napi::Number>().Int64Value()),
-                            ParseDType(entry.Get("dtype").As<Napi::String>()),
-                            ReadShape(entry.Get("shape"))});
+      placements.push_back({entry.Get("parameter").As<Napi::String>(), ReadStored(entry)});
     }
     using Made = std::shared_ptr<Network>;
     return Core::Of(env).Submit<Made>(
@@ -193,7 +203,10 @@ Napi::Value CreateNetwork(const Napi::CallbackInfo& info) {
 void NetworkHandle::Define(Napi::Env env, Napi::Object exports) {
   Napi::Function constructor = DefineClass(
       env, "NativeNetwork",
-      {InstanceMethod<&NetworkHandle::Run>("run"), InstanceMethod<&NetworkHandle::Dispose>("dispose")});
+      {InstanceMethod<&NetworkHandle::Run>("run"), InstanceMethod<&NetworkHandle::Operators>("operators"),
+       InstanceMethod<&NetworkHandle::UpdateWeights>("updateWeights"),
+       InstanceMethod<&NetworkHandle::ReplaceRows>("replaceRows"),
+       InstanceMethod<&NetworkHandle::Dispose>("dispose")});
   Core::Of(env).network_class = Napi::Persistent(constructor);
   exports.Set("createNetwork", Napi::Function::New(env, CreateNetwork));
 }
@@ -215,19 +228,18 @@ void NetworkHandle::Release(Napi::Env env) {
   Core::Of(env).counts.networks -= 1;
 }
 
-// run(inputs: NativeTensor[], outputs: number[]): promise of NativeTensor[].
+// run(inputs: (NativeTensor | null)[], outputs: number[]): promise of NativeTensor[].
 Napi::Value NetworkHandle::Run(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   return Guarded(env, [&]() -> Napi::Value {
     if (!network_) throw CoreError("ERR_DISPOSED", "The network has been disposed.");
     auto handles = info[0].As<Napi::Array>();
     std::vector<at::Tensor> inputs;
-    for (uint32_t i = 0; i < handles.Length(); ++i) inputs.push_back(TensorHandle::Get(handles.Get(i)));
-    auto wanted = info[1].As<Napi::Array>();
-    std::vector<int32_t> outputs;
-    for (uint32_t i = 0; i < wanted.Length(); ++i) {
-      outputs.push_back(wanted.Get(i).As<Napi::Number>().Int32Value());
+    for (uint32_t i = 0; i < handles.Length(); ++i) {
+      const Napi::Value handle = handles.Get(i);
+      inputs.push_back(handle.IsNull() ? at::Tensor() : TensorHandle::Get(handle));
     }
+    std::vector<int32_t> outputs = ReadIntegers(info[1]);
     Core& core = Core::Of(env);
     using Results = std::vector<at::Tensor>;
     return core.Submit<Results>(
@@ -242,6 +254,55 @@ Napi::Value NetworkHandle::Run(const Napi::CallbackInfo& info) {
           }
           return list;
         });
+  });
+}
+
+// operators(given: boolean[], outputs: number[]): counts by name, for tests and inspection.
+Napi::Value NetworkHandle::Operators(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  return Guarded(env, [&]() -> Napi::Value {
+    if (!network_) throw CoreError("ERR_DISPOSED", "The network has been disposed.");
+    auto given = info[0].As<Napi::Array>();
+    std::vector<bool> absent;
+    for (uint32_t i = 0; i < given.Length(); ++i) absent.push_back(!given.Get(i).ToBoolean());
+    auto result = Napi::Object::New(env);
+    for (const auto& [name, count] : network_->Operators(absent, ReadIntegers(info[1]))) {
+      result.Set(name, count);
+    }
+    return result;
+  });
+}
+
+// updateWeights(updates): promise. Takes its turn among the runs; see Weights::Update.
+Napi::Value NetworkHandle::UpdateWeights(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  return Guarded(env, [&]() -> Napi::Value {
+    if (!network_) throw CoreError("ERR_DISPOSED", "The network has been disposed.");
+    Core& core = Core::Of(env);
+    return core.Submit<bool>(
+        network_->device(),
+        [network = network_, updates = ReadUpdates(info[0].As<Napi::Array>()), &core] {
+          network->weights().Update(updates, core.stopping());
+          return true;
+        },
+        [](Napi::Env inner, bool&&) -> Napi::Value { return inner.Undefined(); });
+  });
+}
+
+// replaceRows(parameter, first, rows: NativeTensor): promise. See Weights::ReplaceRows.
+Napi::Value NetworkHandle::ReplaceRows(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  return Guarded(env, [&]() -> Napi::Value {
+    if (!network_) throw CoreError("ERR_DISPOSED", "The network has been disposed.");
+    const std::string parameter = info[0].As<Napi::String>();
+    const int64_t first = info[1].As<Napi::Number>().Int64Value();
+    return Core::Of(env).Submit<bool>(
+        network_->device(),
+        [network = network_, parameter, first, rows = TensorHandle::Get(info[2])] {
+          network->weights().ReplaceRows(parameter, first, rows);
+          return true;
+        },
+        [](Napi::Env inner, bool&&) -> Napi::Value { return inner.Undefined(); });
   });
 }
 

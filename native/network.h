@@ -9,51 +9,53 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "program.h"
+#include "weights.h"
 
 namespace torchbrush {
-
-// Where in which file a parameter's values lie.
-struct Placement {
-  std::string parameter;
-  std::string file;
-  uint64_t offset;
-  at::ScalarType type;
-  std::vector<int64_t> shape;
-};
 
 class Network {
  public:
   Network(std::shared_ptr<const Program> program, const std::vector<Placement>& placements,
           c10::Device device, at::ScalarType type);
 
-  // Runs what the asked-for outputs need. `stop` is looked at between operators.
+  // Runs what the asked-for outputs need. Optional inputs that are absent are undefined tensors.
+  // `stop` is looked at between operators.
   std::vector<at::Tensor> Run(std::vector<at::Tensor> inputs, const std::vector<int32_t>& outputs,
                               const std::atomic<bool>& stop);
 
+  // How often each operator occurs in such a run.
+  std::map<std::string, int> Operators(const std::vector<bool>& absent,
+                                       const std::vector<int32_t>& outputs) const;
+
+  Weights& weights() { return weights_; }
   c10::Device device() const { return device_; }
-  at::ScalarType type() const { return type_; }
 
  private:
-  // The instructions one set of outputs needs, with what may be let go after each.
+  // The instructions one set of outputs needs of the given inputs, with what may be let go after each.
   struct Plan {
     struct Step {
       const Instruction* instruction;
+      std::vector<ValueRef> inputs;
       std::vector<bool> last_use;
     };
     std::vector<Step> steps;
+    std::vector<ValueRef> outputs;
   };
+  using Wanted = std::pair<std::vector<bool>, std::vector<int32_t>>;
 
-  const Plan& PlanFor(const std::vector<int32_t>& outputs);
+  Plan MakePlan(const std::vector<bool>& absent, const std::vector<int32_t>& outputs) const;
+  std::vector<ValueRef> PlacesWithout(const std::vector<bool>& absent) const;
 
   std::shared_ptr<const Program> program_;
   std::vector<c10::IValue> fixed_;
   std::vector<Instruction> instructions_;
-  std::map<std::vector<int32_t>, Plan> plans_;
+  Weights weights_;
+  std::map<Wanted, Plan> plans_;
   c10::Device device_;
-  at::ScalarType type_;
 };
 
 class NetworkHandle : public Napi::ObjectWrap<NetworkHandle> {
@@ -65,6 +67,9 @@ class NetworkHandle : public Napi::ObjectWrap<NetworkHandle> {
 
  private:
   Napi::Value Run(const Napi::CallbackInfo& info);
+  Napi::Value Operators(const Napi::CallbackInfo& info);
+  Napi::Value UpdateWeights(const Napi::CallbackInfo& info);
+  Napi::Value ReplaceRows(const Napi::CallbackInfo& info);
   void Dispose(const Napi::CallbackInfo& info);
   void Release(Napi::Env env);
 

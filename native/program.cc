@@ -7,6 +7,7 @@
 #include <torch/csrc/jit/passes/inliner.h>
 #include <torch/csrc/jit/serialization/import.h>
 
+#include <algorithm>
 #include <sstream>
 #include <unordered_map>
 #include <utility>
@@ -57,7 +58,7 @@ class Lowering {
  public:
   explicit Lowering(torch::jit::Module module) : module_(std::move(module)) {}
 
-  std::shared_ptr<const Program> Run() {
+  std::shared_ptr<const Program> Run(const std::vector<int32_t>& optional_inputs) {
     auto graph = module_.get_method("forward").graph()->copy();
     torch::jit::Inline(*graph);
     auto inputs = graph->inputs();
@@ -67,6 +68,7 @@ class Lowering {
     for (Node* node : graph->nodes()) Lower(node);
     ReadOutputs(graph->outputs());
     program_->slot_count = next_slot_;
+    AllowAbsence(optional_inputs);
     return program_;
   }
 
@@ -239,6 +241,27 @@ class Lowering {
     for (Value* output : outputs) program_->outputs.push_back(PlaceOf(output));
   }
 
+  // Without the input its sum is the other summand, under another name: nothing may write to either.
+  void AllowAbsence(const std::vector<int32_t>& inputs) {
+    program_->optional.resize(program_->input_count, false);
+    for (const int32_t input : inputs) program_->optional.at(input) = true;
+    for (const auto& instruction : program_->instructions) {
+      if (!inputs.empty() && instruction.writes_inputs) Refuse(instruction.name + " writes to its input.");
+      for (const int32_t input : inputs) {
+        const auto& used = instruction.inputs;
+        if (std::find(used.begin(), used.end(), input) == used.end()) continue;
+        if (!ValueWithout(*program_, instruction, input)) {
+          Refuse(instruction.name + " cannot do without an optional input.");
+        }
+      }
+    }
+    for (const ValueRef output : program_->outputs) {
+      if (output >= 0 && output < program_->input_count && program_->optional[output]) {
+        Refuse("an optional input is an output.");
+      }
+    }
+  }
+
   torch::jit::Module module_;
   std::shared_ptr<Program> program_ = std::make_shared<Program>();
   int32_t next_slot_ = 0;
@@ -249,15 +272,23 @@ class Lowering {
   std::set<ValueRef> parameter_places_;
 };
 
-// loadProgram(bytes: Uint8Array): promise of a NativeProgram.
+// loadProgram(bytes: Uint8Array, optionalInputs: number[]): promise of a NativeProgram.
 Napi::Value LoadProgram(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   return Guarded(env, [&]() -> Napi::Value {
     auto bytes = info[0].As<Napi::Uint8Array>();
     std::string archive(reinterpret_cast<const char*>(bytes.Data()), bytes.ByteLength());
+    auto listed = info[1].As<Napi::Array>();
+    std::vector<int32_t> optional;
+    for (uint32_t i = 0; i < listed.Length(); ++i) {
+      optional.push_back(listed.Get(i).As<Napi::Number>().Int32Value());
+    }
     using Lowered = std::shared_ptr<const Program>;
     return Core::Of(env).Submit<Lowered>(
-        c10::Device(c10::kCPU), [archive = std::move(archive)] { return LowerProgram(archive); },
+        c10::Device(c10::kCPU),
+        [archive = std::move(archive), optional = std::move(optional)] {
+          return LowerProgram(archive, optional);
+        },
         [](Napi::Env inner, Lowered&& program) -> Napi::Value {
           Core& core = Core::Of(inner);
           core.pending = &program;
@@ -270,12 +301,24 @@ Napi::Value LoadProgram(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
-std::shared_ptr<const Program> LowerProgram(const std::string& archive) {
+std::shared_ptr<const Program> LowerProgram(const std::string& archive,
+                                            const std::vector<int32_t>& optional_inputs) {
   // Loading makes parameters, which is not allowed under InferenceMode.
   c10::InferenceMode normal(false);
   std::istringstream stream(archive);
   torch::jit::Module module = torch::jit::load(stream, c10::Device(c10::kCPU));
-  return Lowering(std::move(module)).Run();
+  return Lowering(std::move(module)).Run(optional_inputs);
+}
+
+std::optional<ValueRef> ValueWithout(const Program& program, const Instruction& instruction, ValueRef slot) {
+  const auto& inputs = instruction.inputs;
+  if (instruction.name != "aten::add" || inputs.size() != 3 || inputs[2] >= 0) return std::nullopt;
+  const c10::IValue& factor = program.constants[~inputs[2]];
+  if (!factor.isInt() || factor.toInt() != 1 || inputs[0] == inputs[1]) return std::nullopt;
+  if (inputs[0] != slot && inputs[1] != slot) return std::nullopt;
+  const ValueRef other = inputs[0] == slot ? inputs[1] : inputs[0];
+  const bool stays = other < 0 || other >= program.input_count || !program.optional[other];
+  return stays ? std::make_optional(other) : std::nullopt;
 }
 
 void ProgramHandle::Define(Napi::Env env, Napi::Object exports) {

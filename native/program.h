@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,12 +40,19 @@ struct Program {
   std::vector<Parameter> parameters;
   std::vector<Instruction> instructions;
   std::vector<ValueRef> outputs;
-  int32_t input_count = 0;  // Slots 0 … input_count-1.
+  std::vector<bool> optional;  // The inputs that a run may leave out.
+  int32_t input_count = 0;     // Slots 0 … input_count-1.
   int32_t slot_count = 0;
 };
 
-// Throws ERR_PROGRAM for anything that is not straight-line code.
-std::shared_ptr<const Program> LowerProgram(const std::string& archive);
+// Throws ERR_PROGRAM for anything that is not straight-line code, and for an optional input that is
+// not simply added to something.
+std::shared_ptr<const Program> LowerProgram(const std::string& archive,
+                                            const std::vector<int32_t>& optional_inputs);
+
+// What an addition of a value to the input in `slot` comes to without that input: the value. Nothing
+// for every other use of the input.
+std::optional<ValueRef> ValueWithout(const Program& program, const Instruction& instruction, ValueRef slot);
 
 class ProgramHandle : public Napi::ObjectWrap<ProgramHandle> {
  public:

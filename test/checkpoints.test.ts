@@ -20,7 +20,7 @@ import {
 import { readComponentConfig } from '../lib/networks/component-config.js';
 import { bundledProgramFolder, findProgramRecords } from '../lib/networks/programs.js';
 import { randn } from '../lib/ops.js';
-import { misfit } from '../lib/pipelines/fit.js';
+import { stableDiffusion } from '../lib/pipelines/stable-diffusion.js';
 import { demoCopy, demoModel, temporaryFolder } from './helpers.js';
 import { type StoredArrays, writeArrays } from './safetensors-writer.js';
 
@@ -199,6 +199,7 @@ test('bfloat16 draws the same picture, but for its coarser numbers', async () =>
 test('parts that do not belong together are told apart', async () => {
   using pipe = await StableDiffusionPipeline.fromPretrained(demoModel);
   const { components } = pipe;
+  const misfit = (parts: typeof components) => stableDiffusion.misfit(parts, {});
   assert.equal(misfit(components), undefined);
   const { unet, vae, textEncoder } = components;
   const like = <Part extends object>(part: Part, changes: object): Part =>
@@ -216,7 +217,8 @@ test('parts that do not belong together are told apart', async () => {
       Object.defineProperty(copy.network, name, { value });
     return copy;
   };
-  const wide = changed(textEncoder, { config: { hidden_size: 768 } });
+  const wide = like(textEncoder, {});
+  Object.defineProperty(wide, 'width', { value: 768 });
   assert.match(misfit({ ...components, textEncoder: wide }) ?? '', /width 128 .* makes 768/);
   const short = changed(textEncoder, { config: { vocab_size: 1000 } });
   assert.match(

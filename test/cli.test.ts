@@ -193,7 +193,7 @@ test('--help ends with 0', async () => {
     assert.match(help.stdout, new RegExp(`^  ${command}\\b`, 'm'));
   }
   assert.equal(command.code, 0);
-  assert.match(command.stdout, /--strength <number>.*default: 0\.8/);
+  assert.match(command.stdout, /--strength <number>.*default.*0\.8/);
 });
 
 test('inspect tells what a checkpoint consists of', async () => {
@@ -227,8 +227,8 @@ test('inspect does not ask for parts that nothing here runs', async (context) =>
   const folder = demoCopy(context);
   const index = join(folder, 'model_index.json');
   const parts = JSON.parse(readFileSync(index, 'utf8')) as object;
-  const safety_checker = ['stable_diffusion', 'StableDiffusionSafetyChecker'];
-  writeFileSync(index, JSON.stringify({ ...parts, safety_checker }));
+  const feature_extractor = ['transformers', 'CLIPFeatureExtractor'];
+  writeFileSync(index, JSON.stringify({ ...parts, feature_extractor }));
   const { code, stdout } = await run(['inspect', folder, '--json']);
   assert.equal(code, 0, stdout);
   const report = JSON.parse(stdout) as { ready: boolean; components: Record<string, unknown>[] };
@@ -257,6 +257,15 @@ test('export makes nothing where the programs are there already', async () => {
   for (const name of ['unet', 'vae', 'text_encoder']) {
     assert.match(stdout, new RegExp(`^${name}: [0-9a-f]{16} is in .* already$`, 'm'));
   }
+});
+
+test('export takes the folder of a single component', async (context) => {
+  const folder = temporaryFolder(context);
+  const config = { _class_name: 'ControlNetModel', cross_attention_dim: 768 };
+  writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
+  const { code, stdout } = await run(['export', folder, '--python', '/missing/python']);
+  assert.equal(code, 0);
+  assert.match(stdout, /^[\w-]+: [0-9a-f]{16} is in .* already\n$/);
 });
 
 test('export without a Python that starts names the interpreter', async (context) => {

@@ -23,6 +23,18 @@ export function demoCopy(context: { after(clean: () => void): void }): string {
   return folder;
 }
 
+/** Noise, the same as `picture` of golden/generate_resize.py; `harsh` is black and white only. */
+export function noiseImage([width, height]: [number, number], seed: number, harsh = false): Image {
+  const data = new Uint8Array(width * height * 3);
+  let state = seed;
+  for (let i = 0; i < data.length; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    const value = state >>> 24;
+    data[i] = harsh ? (value > 127 ? 255 : 0) : value;
+  }
+  return Image.fromRaw(data, width, height);
+}
+
 /** A picture with something to see in every part. */
 export function testImage(width = 64, height = 64): Image {
   const data = new Uint8Array(width * height * 3);

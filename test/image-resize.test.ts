@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
-import { Image, makeImageGrid, type ResizeFilter } from '../lib/image.js';
+import { makeImageGrid, type ResizeFilter } from '../lib/image.js';
 import { postprocessToImages, preprocessImages } from '../lib/images/preprocess.js';
+import { noiseImage } from './helpers.js';
 
 type Size = [number, number];
 type GoldenFilter = { filter: ResizeFilter; reducingGap: number | null };
@@ -33,18 +34,6 @@ const golden = JSON.parse(
   await readFile(new URL('golden/resize.json', import.meta.url), 'utf8'),
 ) as Golden;
 
-/** The same pictures as in generate_resize.py. */
-function picture([width, height]: Size, seed: number, harsh = false): Image {
-  const data = new Uint8Array(width * height * 3);
-  let state = seed;
-  for (let i = 0; i < data.length; i++) {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    const value = state >>> 24;
-    data[i] = harsh ? (value > 127 ? 255 : 0) : value;
-  }
-  return Image.fromRaw(data, width, height);
-}
-
 function bytes(text: string): Uint8Array {
   return Uint8Array.from(Buffer.from(text, 'base64'));
 }
@@ -58,26 +47,26 @@ describe('resize', () => {
     const gap = reducingGap === null ? '' : ` with reducing gap ${reducingGap}`;
     test(`${from.join('×')} to ${to.join('×')} by ${filter}${gap} is Pillow's, byte for byte`, () => {
       const options = { filter, reducingGap: reducingGap ?? undefined };
-      const resized = picture(from, seed, harsh).resize(...to, options);
+      const resized = noiseImage(from, seed, harsh).resize(...to, options);
       assert.deepEqual([resized.width, resized.height], to);
       assert.deepEqual(resized.data, bytes(rgb));
     });
   }
 
   test('is bicubic unless told otherwise', () => {
-    const image = picture([9, 8], 3);
+    const image = noiseImage([9, 8], 3);
     assert.deepEqual(image.resize(4, 5), image.resize(4, 5, { filter: 'bicubic' }));
   });
 
   test('to the same size gives a copy', () => {
-    const image = picture([5, 4], 1);
+    const image = noiseImage([5, 4], 1);
     const copy = image.resize(5, 4, { filter: 'lanczos' });
     assert.deepEqual(copy, image);
     assert.notEqual(copy.data.buffer, image.data.buffer);
   });
 
   test('refuses sizes and options that cannot be meant', () => {
-    const image = picture([5, 4], 1);
+    const image = noiseImage([5, 4], 1);
     const code = 'ERR_INVALID_ARGUMENT';
     for (const side of [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY, '5' as never]) {
       assert.throws(() => image.resize(side, 4), { code });
@@ -92,7 +81,7 @@ describe('resize', () => {
 describe('preprocessing', () => {
   for (const [i, job] of golden.preprocess.entries()) {
     test(`gives the floats of diffusers' VaeImageProcessor, bit for bit (${i + 1})`, () => {
-      const images = job.from.map((size, n) => picture(size, job.seeds[n] as number));
+      const images = job.from.map((size, n) => noiseImage(size, job.seeds[n] as number));
       const { data, shape } = preprocessImages(images, {
         ...job,
         reducingGap: job.reducingGap ?? undefined,
@@ -104,7 +93,7 @@ describe('preprocessing', () => {
 
   test('refuses pictures that are smaller than the scale factor', () => {
     const options = { multipleOf: 8, filter: 'lanczos' } as const;
-    const small = picture([7, 20], 1);
+    const small = noiseImage([7, 20], 1);
     assert.throws(() => preprocessImages([small], options), {
       code: 'ERR_INVALID_ARGUMENT',
       message: /at least 8×8 pixels but received 7×20/,
@@ -119,7 +108,7 @@ describe('preprocessing', () => {
   });
 
   test('there and back again gives the same pictures', () => {
-    const images = [picture([16, 8], 5), picture([16, 8], 6)];
+    const images = [noiseImage([16, 8], 5), noiseImage([16, 8], 6)];
     const options = { multipleOf: 8, filter: 'lanczos', normalize: false } as const;
     const { data, shape } = preprocessImages(images, options);
     assert.deepEqual(postprocessToImages(data, shape), images);
@@ -133,7 +122,7 @@ describe('preprocessing', () => {
 
 describe('a grid', () => {
   const { seeds, from, plain, squares } = golden.grid;
-  const images = from.map((size, i) => picture(size, seeds[i] as number));
+  const images = from.map((size, i) => noiseImage(size, seeds[i] as number));
 
   test('pastes, overlaps and cuts off as in diffusers', () => {
     const grid = makeImageGrid(images, { rows: 2, cols: 3 });

@@ -5,7 +5,12 @@ import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { before, test } from 'node:test';
 
-import { AutoPipelineForImage2Image, configure, type FromPretrainedOptions } from '../lib/index.js';
+import {
+  AutoPipelineForImage2Image,
+  configure,
+  type FromPretrainedOptions,
+  type StableDiffusionComponents,
+} from '../lib/index.js';
 import { demoCopy, demoModel, testImage } from './helpers.js';
 import {
   converted,
@@ -18,12 +23,14 @@ import {
 // Networks as small as this one gain nothing from threads and lose much on a busy machine.
 configure({ threads: 1 });
 
+type Options = FromPretrainedOptions<StableDiffusionComponents>;
+
 const textEncoder = 'text_encoder/model.safetensors';
 const unet = 'unet/diffusion_pytorch_model.safetensors';
 const vae = 'vae/diffusion_pytorch_model.safetensors';
 const weightFiles = [textEncoder, unet, vae];
 
-async function draw(model: string, options: FromPretrainedOptions = {}): Promise<Float32Array> {
+async function draw(model: string, options: Options = {}): Promise<Float32Array> {
   using pipe = await AutoPipelineForImage2Image.fromPretrained(model, options);
   const { images } = await pipe.generate({
     prompt: 'a fox, 3d style',
@@ -44,11 +51,7 @@ before(async () => {
 });
 
 /** A test that a rewritten folder draws what the plain one draws. */
-function same(
-  what: string,
-  rewrite: (model: string) => void,
-  options?: FromPretrainedOptions,
-): void {
+function same(what: string, rewrite: (model: string) => void, options?: Options): void {
   test(`the picture stays the same ${what}`, async (context) => {
     const model = demoCopy(context);
     rewrite(model);
@@ -389,14 +392,12 @@ same('with the offset and clipping that diffusers mends', (model) => {
   }));
 });
 
-test('a safety checker is warned of and not loaded', async (context) => {
+test('a safety checker is loaded where there is one, unless it is left out', async (context) => {
   const model = demoCopy(context);
   editJson(model, 'model_index.json', (json) => ({
     ...json,
     safety_checker: ['stable_diffusion', 'StableDiffusionSafetyChecker'],
   }));
-  const warnings = await warningsOf('TORCHBRUSH_NO_SAFETY_CHECKER', async () => {
-    assert.deepEqual(await draw(model), plain);
-  });
-  assert.equal(warnings.length, 1);
+  await assert.rejects(draw(model), { message: /names safety_checker, but the folder .* missing/ });
+  assert.deepEqual(await draw(model, { safetyChecker: null }), plain);
 });

@@ -4,6 +4,8 @@
 interface Layout {
   /** Name of the weight file without variant and extension. */
   fileStem: string;
+  /** The same for files that torch.save wrote. */
+  pickleStem: string;
   renames: readonly [RegExp, string][];
   /** Tensors that carry nothing: buffers that old versions saved. */
   harmless: readonly RegExp[];
@@ -11,6 +13,7 @@ interface Layout {
 
 const diffusersLayout: Layout = {
   fileStem: 'diffusion_pytorch_model',
+  pickleStem: 'diffusion_pytorch_model',
   renames: [],
   harmless: [],
 };
@@ -18,6 +21,7 @@ const diffusersLayout: Layout = {
 // Attention of autoencoders was a class of its own until diffusers 0.17.
 const autoencoderLayout: Layout = {
   fileStem: 'diffusion_pytorch_model',
+  pickleStem: 'diffusion_pytorch_model',
   renames: [
     [/(\.attentions\.\d+)\.query\.(weight|bias)$/, '$1.to_q.$2'],
     [/(\.attentions\.\d+)\.key\.(weight|bias)$/, '$1.to_k.$2'],
@@ -27,17 +31,37 @@ const autoencoderLayout: Layout = {
   harmless: [],
 };
 
+// Kandinsky goes past the codebook, which nothing then reads.
+const quantizingLayout: Layout = {
+  ...autoencoderLayout,
+  harmless: [/^quantize\.embedding\.weight$/],
+};
+
 // transformers 5 dropped the wrapping module; position_ids were saved until 4.31.
 const clipLayout: Layout = {
   fileStem: 'model',
+  pickleStem: 'pytorch_model',
   renames: [[/^text_model\./, '']],
   harmless: [/^embeddings\.position_ids$/, /^logit_scale$/, /^text_projection\.weight$/],
+};
+
+// Some savers left the wrapping module out; the safety checker was saved with it twice.
+const clipVisionLayout: Layout = {
+  fileStem: 'model',
+  pickleStem: 'pytorch_model',
+  renames: [
+    [/^(?:vision_model\.)*(embeddings|pre_layrnorm|encoder|post_layernorm)\./, 'vision_model.$1.'],
+  ],
+  harmless: [/^vision_model\.embeddings\.position_ids$/],
 };
 
 const layouts: Record<string, Layout> = {
   AutoencoderKL: autoencoderLayout,
   CLIPTextModel: clipLayout,
   CLIPTextModelWithProjection: { ...clipLayout, harmless: clipLayout.harmless.slice(0, 2) },
+  CLIPVisionModelWithProjection: clipVisionLayout,
+  StableDiffusionSafetyChecker: clipVisionLayout,
+  VQModel: quantizingLayout,
 };
 
 export function layoutOf(className: string): Layout {

@@ -1,30 +1,22 @@
 // The header of a safetensors file: a length, then JSON with each tensor's dtype, shape and place.
 // Nothing in it is believed before it is checked; the bytes themselves are mapped by the native side.
-import { open } from 'node:fs/promises';
-
 import { CheckpointError } from '../errors.js';
 import type { DType } from '../tensor.js';
-import { requireFile } from './json.js';
+import { bytesPerElement, type StoredTensor } from './stored-tensor.js';
+import { WeightFile } from './weight-file.js';
 
-/** One tensor of a weight file. */
-export interface StoredTensor {
-  file: string;
-  /** Bytes from the start of the file. */
-  offset: number;
-  dtype: DType;
-  shape: readonly number[];
-}
+export type { StoredTensor } from './stored-tensor.js';
 
-const dtypes: Record<string, { dtype: DType; bytes: number }> = {
-  F64: { dtype: 'float64', bytes: 8 },
-  F32: { dtype: 'float32', bytes: 4 },
-  F16: { dtype: 'float16', bytes: 2 },
-  BF16: { dtype: 'bfloat16', bytes: 2 },
-  I64: { dtype: 'int64', bytes: 8 },
-  I32: { dtype: 'int32', bytes: 4 },
-  I8: { dtype: 'int8', bytes: 1 },
-  U8: { dtype: 'uint8', bytes: 1 },
-  BOOL: { dtype: 'bool', bytes: 1 },
+const dtypes: Record<string, DType> = {
+  F64: 'float64',
+  F32: 'float32',
+  F16: 'float16',
+  BF16: 'bfloat16',
+  I64: 'int64',
+  I32: 'int32',
+  I8: 'int8',
+  U8: 'uint8',
+  BOOL: 'bool',
 };
 
 /** The format's own limit. */
@@ -44,6 +36,13 @@ export async function readSafetensorsHeader(file: string): Promise<Map<string, S
   if (tensors.size === 0) throw new CheckpointError(`${file} holds no tensors.`);
   checkPlaces(file, places, dataStart, size);
   return tensors;
+}
+
+/** What a file says about itself: `__metadata__`, whose values are texts. */
+export async function readSafetensorsMetadata(file: string): Promise<Record<string, string>> {
+  const { header } = await readHeader(file);
+  const metadata = Object.entries(header.__metadata__ ?? {});
+  return Object.fromEntries(metadata.filter(([, value]) => typeof value === 'string'));
 }
 
 /** Bytes from the start of the file; `end` is the first one behind the tensor. */
@@ -77,28 +76,18 @@ function unclaimed(file: string, bytes: number, from: number): CheckpointError {
   );
 }
 
-async function readHeader(file: string) {
-  await requireFile(file);
-  const unreadable = (cause: unknown) => {
-    throw new CheckpointError(`${file} cannot be read: ${(cause as Error).message}.`, { cause });
-  };
-  const handle = await open(file, 'r').catch(unreadable);
-  try {
-    const { size } = await handle.stat();
-    const prefix = Buffer.alloc(8);
-    await handle.read(prefix, 0, 8, 0).catch(unreadable);
-    const length = Number(prefix.readBigUInt64LE());
-    if (size < 8 || length > Math.min(largestHeader, size - 8)) {
+function readHeader(path: string) {
+  return WeightFile.use(path, async (file) => {
+    const { size } = file;
+    const length = size < 8 ? Infinity : Number((await file.read(0, 8)).readBigUInt64LE());
+    if (length > Math.min(largestHeader, size - 8)) {
       throw new CheckpointError(
-        `${file} is no safetensors file, or it is truncated (${size} bytes): copy it again.`,
+        `${path} is no safetensors file, or it is truncated (${size} bytes): copy it again.`,
       );
     }
-    const bytes = Buffer.alloc(length);
-    await handle.read(bytes, 0, length, 8).catch(unreadable);
-    return { header: parseHeader(file, bytes), size, dataStart: 8 + length };
-  } finally {
-    await handle.close();
-  }
+    const header = parseHeader(path, await file.read(8, length));
+    return { header, size, dataStart: 8 + length };
+  });
 }
 
 function parseHeader(file: string, bytes: Buffer): Record<string, unknown> {
@@ -131,7 +120,7 @@ function checkEntry(
   if (!isSizes(shape)) throw bad('has no proper shape');
   if (!isSizes(offsets) || offsets.length !== 2) throw bad('has no proper data_offsets');
   const [begin = 0, end = 0] = offsets;
-  const bytes = shape.reduce((product, size) => product * size, known.bytes);
+  const bytes = shape.reduce((product, size) => product * size, bytesPerElement[known]);
   if (!Number.isSafeInteger(bytes) || end - begin !== bytes) {
     throw bad(`should have ${bytes} bytes but has ${end - begin}`);
   }
@@ -140,7 +129,7 @@ function checkEntry(
       `ends at byte ${dataStart + end}, but the file has ${fileSize}: it is truncated, copy it again`,
     );
   }
-  const tensor = { file, offset: dataStart + begin, dtype: known.dtype, shape };
+  const tensor = { file, offset: dataStart + begin, dtype: known, shape };
   return { tensor, end: dataStart + end };
 }
 

@@ -6,7 +6,9 @@ import { basename, join } from 'node:path';
 import { CheckpointError } from '../errors.js';
 import { readJsonObject } from './json.js';
 import { layoutOf, modernName } from './layouts.js';
-import { readSafetensorsHeader, type StoredTensor } from './safetensors.js';
+import { readSafetensorsHeader } from './safetensors.js';
+import type { StoredTensor } from './stored-tensor.js';
+import { readTorchSave } from './torch-save.js';
 
 /** The tensors of a component, under today's names. */
 export interface ComponentWeights {
@@ -16,24 +18,36 @@ export interface ComponentWeights {
   isVariant: boolean;
 }
 
+/** How a folder may hold its weights; the first that is there is taken. */
+interface WeightForm {
+  /** Name without variant and extension. */
+  stem: string;
+  extension: 'safetensors' | 'bin';
+}
+
 /**
- * Reads the headers of a component's weight files: the variant's if there is one, else the plain
- * ones; in one file or in shards.
+ * Reads where the tensors of a component lie: in the variant's files if there are any, else in the
+ * plain ones; safetensors before those of torch.save; in one file or in shards.
  *
  * @throws CheckpointError when there is none, naming what there is instead
+ * @throws UntrustedFileError when a file of torch.save holds more than tensors
  */
 export async function readWeights(
   folder: string,
   className: string,
   variant: string | undefined,
 ): Promise<ComponentWeights> {
-  const stem = layoutOf(className).fileStem;
-  const wanted = variant === undefined ? undefined : await findFiles(folder, stem, variant);
-  const files = wanted ?? (await findFiles(folder, stem, undefined));
-  if (files === undefined) throw await noWeights(folder, stem, variant);
+  const { fileStem, pickleStem } = layoutOf(className);
+  const forms: WeightForm[] = [
+    { stem: fileStem, extension: 'safetensors' },
+    { stem: pickleStem, extension: 'bin' },
+  ];
+  const wanted = variant === undefined ? undefined : await findFiles(folder, forms, variant);
+  const files = wanted ?? (await findFiles(folder, forms, undefined));
+  if (files === undefined) throw await noWeights(folder, forms, variant);
   const tensors = new Map<string, StoredTensor>();
   for (const file of files) {
-    for (const [name, tensor] of await readSafetensorsHeader(file)) {
+    for (const [name, tensor] of await readTensors(file)) {
       const modern = modernName(className, name);
       if (tensors.has(modern)) {
         throw new CheckpointError(
@@ -46,29 +60,37 @@ export async function readWeights(
   return { tensors, files, isVariant: wanted !== undefined };
 }
 
+/** The tensors of a weight file of either kind, by the names they have there. */
+export function readTensors(file: string): Promise<Map<string, StoredTensor>> {
+  return file.endsWith('.safetensors') ? readSafetensorsHeader(file) : readTorchSave(file);
+}
+
 async function findFiles(
   folder: string,
-  stem: string,
+  forms: readonly WeightForm[],
   variant: string | undefined,
 ): Promise<string[] | undefined> {
   const suffix = variant === undefined ? '' : `.${variant}`;
-  const single = join(folder, `${stem}${suffix}.safetensors`);
-  if (existsSync(single)) return [single];
-  const indexes = [
-    `${stem}.safetensors.index${suffix}.json`,
-    `${stem}${suffix}.safetensors.index.json`,
-  ];
-  const index = indexes.map((name) => join(folder, name)).find((path) => existsSync(path));
-  return index === undefined ? undefined : filesOfIndex(folder, index);
+  for (const { stem, extension } of forms) {
+    const single = join(folder, `${stem}${suffix}.${extension}`);
+    if (existsSync(single)) return [single];
+    const indexes = [
+      `${stem}.${extension}.index${suffix}.json`,
+      `${stem}${suffix}.${extension}.index.json`,
+    ];
+    const index = indexes.map((name) => join(folder, name)).find((path) => existsSync(path));
+    if (index !== undefined) return filesOfIndex(folder, index, extension);
+  }
+  return undefined;
 }
 
-async function filesOfIndex(folder: string, index: string): Promise<string[]> {
+async function filesOfIndex(folder: string, index: string, extension: string): Promise<string[]> {
   const { weight_map: map } = await readJsonObject(index);
   const names = typeof map === 'object' && map !== null ? Object.values(map) : [];
   const files = new Set<string>();
   for (const name of names) {
     // A shard lies beside its index; anything else could read any file of the machine.
-    if (typeof name !== 'string' || basename(name) !== name || !name.endsWith('.safetensors')) {
+    if (typeof name !== 'string' || basename(name) !== name || !name.endsWith(`.${extension}`)) {
       throw new CheckpointError(
         `${index} names a shard ${JSON.stringify(name)} outside its folder.`,
       );
@@ -84,27 +106,25 @@ async function filesOfIndex(folder: string, index: string): Promise<string[]> {
 
 async function noWeights(
   folder: string,
-  stem: string,
+  forms: readonly WeightForm[],
   variant: string | undefined,
 ): Promise<CheckpointError> {
   const names = await readdir(folder).catch(() => [] as string[]);
-  const variants = names
-    .map((name) => new RegExp(`^${stem}\\.([^.]+)\\.safetensors$`).exec(name)?.[1])
-    .filter((name) => name !== undefined);
+  const variants = forms.flatMap(({ stem, extension }) => {
+    const pattern = new RegExp(`^${stem}\\.([^.]+)\\.${extension}$`);
+    return names.map((name) => pattern.exec(name)?.[1]).filter((name) => name !== undefined);
+  });
   if (variants.length > 0) {
-    const list = variants.map((name) => `variant: '${name}'`).join(' or ');
+    const list = [...new Set(variants)].map((name) => `variant: '${name}'`).join(' or ');
     const other = variant === undefined ? '' : ` nor one of the variant '${variant}'`;
-    return new CheckpointError(
-      `${folder} has no ${stem}.safetensors${other}; load it with ${list}.`,
-    );
-  }
-  const bin = names.find((name) => name.endsWith('.bin'));
-  if (bin !== undefined) {
-    return new CheckpointError(
-      `${folder} has its weights in ${bin} only, which torchbrush does not read. Convert the checkpoint in Python: from diffusers import DiffusionPipeline; DiffusionPipeline.from_pretrained('FOLDER').save_pretrained('NEW_FOLDER', safe_serialization=True)`,
-    );
+    const plain = forms.map(fileName).join(' or ');
+    return new CheckpointError(`${folder} has no ${plain}${other}; load it with ${list}.`);
   }
   return new CheckpointError(
-    `${folder} has no weights: ${stem}.safetensors is missing. Is the download complete?`,
+    `${folder} has no weights: ${forms.map(fileName).join(' is missing, and so is ')}. Is the download complete?`,
   );
+}
+
+function fileName({ stem, extension }: WeightForm): string {
+  return `${stem}.${extension}`;
 }

@@ -55,8 +55,10 @@ async function requestsOf(folder: string): Promise<ExportRequest[]> {
     return [await requestOf(basename(folder), folder, undefined)];
   }
   const { components } = await openCheckpointFolder(folder);
-  const networks = [...components].filter(([, { className }]) =>
-    architectureClasses.includes(className),
+  // A part that pipelines can do without, a safety checker, may have been left out of the download.
+  const networks = [...components].filter(
+    ([, { className, folder: part }]) =>
+      architectureClasses.includes(className) && existsSync(part),
   );
   return Promise.all(
     networks.map(([name, component]) => requestOf(name, component.folder, component.className)),

@@ -16,13 +16,13 @@ interface CommonFlags {
   model: string;
   prompt: string;
   negativePrompt?: string;
-  guidanceScale: number;
-  steps: number;
+  guidanceScale?: number;
+  steps?: number;
   seed?: number;
-  numImages: number;
+  numImages?: number;
   scheduler?: string;
   clipSkip?: number;
-  eta: number;
+  eta?: number;
   dtype: 'auto' | 'float32' | 'bfloat16' | 'float16';
   device: string;
   variant?: string;
@@ -47,6 +47,9 @@ const picturePath = (file: string): string => {
   return file;
 };
 
+/** Left to the pipeline: each family has defaults of its own. */
+const usual = "the pipeline's default, for Stable Diffusion ";
+
 function addCommon(command: Command): Command {
   return command
     .requiredOption('--model <folder>', 'checkpoint folder in diffusers layout')
@@ -54,18 +57,21 @@ function addCommon(command: Command): Command {
     .option('--negative-prompt <text>', 'what it should not show')
     .option(
       '--guidance-scale <number>',
-      'how closely to follow the prompt',
+      `how closely to follow the prompt (${usual}${defaults.guidanceScale})`,
       number,
-      defaults.guidanceScale,
     )
-    .option('--steps <number>', 'steps of the schedule', number, defaults.numInferenceSteps)
+    .option(
+      '--steps <number>',
+      `steps of the schedule (${usual}${defaults.numInferenceSteps})`,
+      number,
+    )
     .option('--seed <number>', 'seed; the same one draws the same picture', number)
-    .option('--num-images <number>', 'pictures to draw', number, defaults.numImagesPerPrompt)
+    .option('--num-images <number>', 'pictures to draw (default: 1)', number)
     .addOption(
       new Option('--scheduler <name>', "instead of the checkpoint's").choices([...schedulerNames]),
     )
     .option('--clip-skip <number>', "skips the text encoder's last layers", number)
-    .option('--eta <number>', 'fresh noise of DDIM, 0 to 1', number, defaults.eta)
+    .option('--eta <number>', 'fresh noise of DDIM, 0 to 1 (default: 0)', number)
     .addOption(
       new Option('--dtype <name>', 'number format to compute in')
         .choices(['auto', 'float32', 'bfloat16', 'float16'])
@@ -85,13 +91,17 @@ export function addImageToImage(program: Command): void {
     .command('img2img')
     .description('Redraws a picture after a prompt.')
     .requiredOption('--image <file>', 'picture to start from: a path or URL')
-    .option('--strength <number>', 'how much is redrawn, 0 to 1', number, defaults.strength);
+    .option(
+      '--strength <number>',
+      `how much is redrawn, 0 to 1 (${usual}${defaults.strength})`,
+      number,
+    );
   addCommon(command)
     .addHelpText(
       'after',
       '\nExample:\n  torchbrush img2img --model ./model --image house.png --prompt "a castle" --strength 0.7 --seed 7 --output castle.png',
     )
-    .action(async (flags: CommonFlags & { image: string; strength: number }) => {
+    .action(async (flags: CommonFlags & { image: string; strength?: number }) => {
       using pipe = await AutoPipelineForImage2Image.fromPretrained(flags.model, loadOptions(flags));
       chooseScheduler(pipe, flags.scheduler);
       const { image, strength } = flags;

@@ -52,7 +52,7 @@ async function inspectComponent(
 ): Promise<ComponentReport> {
   const report: ComponentReport = { name, className };
   const isNetwork = architectureClasses.includes(className);
-  // A safety checker and the like may be missing: nothing here runs it.
+  // A feature extractor and the like may be missing: what it says has defaults.
   if (!isNetwork && !/tokenizer|scheduler/.test(name)) return report;
   if (!existsSync(folder)) return { ...report, problem: `the folder ${name}/ is missing` };
   if (!isNetwork) return report;

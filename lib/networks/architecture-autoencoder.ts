@@ -21,3 +21,22 @@ export const autoencoderKL: ArchitectureRule = {
     mid_block_add_attention: { kind: 'boolean', default: true },
   },
 };
+
+/**
+ * `AutoencoderTiny`. `latent_magnitude` and `latent_shift` are only for storing latents as bytes,
+ * which no pipeline does.
+ */
+export const autoencoderTiny: ArchitectureRule = {
+  fields: {
+    in_channels: { kind: 'integer', default: 3, always: true },
+    out_channels: { kind: 'integer', default: 3, always: true },
+    latent_channels: { kind: 'integer', default: 4, always: true },
+    encoder_block_out_channels: { kind: 'integers', default: [64, 64, 64, 64], always: true },
+    decoder_block_out_channels: { kind: 'integers', default: [64, 64, 64, 64], always: true },
+    num_encoder_blocks: { kind: 'integers', default: [1, 3, 3, 3], always: true },
+    num_decoder_blocks: { kind: 'integers', default: [3, 3, 3, 1], always: true },
+    upsampling_scaling_factor: { kind: 'integer', default: 2 },
+    upsample_fn: { kind: 'string', default: 'nearest' },
+    act_fn: { kind: 'string', default: 'relu' },
+  },
+};

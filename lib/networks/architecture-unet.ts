@@ -100,7 +100,7 @@ export const unet2DConditionModel: ArchitectureRule = {
   },
 
   normalize(config) {
-    checkBlockCounts(config);
+    checkBlockCounts('UNet2DConditionModel', perBlockFields, config);
     const result: Record<string, ConfigValue> = { ...config };
     // The first releases wrote 'UNetResDownBlock2D' and the like.
     for (const name of ['down_block_types', 'up_block_types']) {
@@ -131,13 +131,16 @@ export const unet2DConditionModel: ArchitectureRule = {
     if (config.encoder_hid_dim !== null && config.encoder_hid_dim_type === null) {
       result.encoder_hid_dim_type = 'text_proj';
     }
-    dropUnused(result);
+    dropUnusedEmbeddings(result);
+    if (result.class_embed_type === null && result.num_class_embeds === null) {
+      result.class_embeddings_concat = false;
+    }
     return result;
   },
 };
 
 /** Fields that only some embeddings read are noise beside the others. */
-function dropUnused(config: Record<string, ConfigValue>): void {
+export function dropUnusedEmbeddings(config: Record<string, ConfigValue>): void {
   const { addition_embed_type: addition, class_embed_type: classes } = config;
   if (addition !== 'text') config.addition_embed_type_num_heads = 64;
   if (addition !== 'text_time') config.addition_time_embed_dim = null;
@@ -145,16 +148,20 @@ function dropUnused(config: Record<string, ConfigValue>): void {
     config.projection_class_embeddings_input_dim = null;
   }
   if (classes !== null) config.num_class_embeds = null;
-  if (classes === null && config.num_class_embeds === null) config.class_embeddings_concat = false;
 }
 
-function checkBlockCounts(config: Config): void {
+/** @throws CheckpointError where a list has not one value for each down block */
+export function checkBlockCounts(
+  className: string,
+  fields: readonly string[],
+  config: Config,
+): void {
   const blocks = (config.down_block_types as readonly string[]).length;
-  for (const name of perBlockFields) {
+  for (const name of fields) {
     const value = config[name];
     if (Array.isArray(value) && value.length !== blocks) {
       throw new CheckpointError(
-        `Expected ${blocks} values for ${name} in the UNet2DConditionModel config, one per entry ` +
+        `Expected ${blocks} values for ${name} in the ${className} config, one per entry ` +
           `of down_block_types, but received ${value.length}.`,
       );
     }

@@ -1,7 +1,10 @@
 import { createHash } from 'node:crypto';
 import { CheckpointError } from '../errors.js';
-import { autoencoderKL } from './architecture-autoencoder.js';
+import { autoencoderKL, autoencoderTiny } from './architecture-autoencoder.js';
 import { clipTextModel, clipTextModelWithProjection } from './architecture-clip.js';
+
+import { controlNetModel } from './architecture-controlnet.js';
+import { priorTransformer } from './architecture-prior.js';
 import {
   type ArchitectureRule,
   type Config,
@@ -10,6 +13,11 @@ import {
   dropDefaults,
 } from './architecture-rule.js';
 import { unet2DConditionModel } from './architecture-unet.js';
+import {
+  clipVisionModelWithProjection,
+  stableDiffusionSafetyChecker,
+} from './architecture-vision.js';
+import { vqModel } from './architecture-vq.js';
 
 /** A network architecture in the one form that all configs of it share. */
 export interface Architecture {
@@ -23,9 +31,15 @@ export interface Architecture {
 
 const rules: Readonly<Record<string, ArchitectureRule>> = {
   UNet2DConditionModel: unet2DConditionModel,
+  ControlNetModel: controlNetModel,
   AutoencoderKL: autoencoderKL,
   CLIPTextModel: clipTextModel,
   CLIPTextModelWithProjection: clipTextModelWithProjection,
+  AutoencoderTiny: autoencoderTiny,
+  CLIPVisionModelWithProjection: clipVisionModelWithProjection,
+  PriorTransformer: priorTransformer,
+  StableDiffusionSafetyChecker: stableDiffusionSafetyChecker,
+  VQModel: vqModel,
 };
 
 /** The classes whose configs {@link canonicalArchitecture} knows. */

@@ -1,6 +1,6 @@
 import type { Generator } from '../generator.js';
-import { concat, linearCombination, multiply, narrow, randn } from '../ops.js';
-import type { Tensor } from '../tensor.js';
+import { add, concat, linearCombination, multiply, narrow, randn, subtract } from '../ops.js';
+import { Tensor } from '../tensor.js';
 import type { Network } from './network.js';
 import { numberOr } from './unet.js';
 
@@ -12,43 +12,78 @@ export class Autoencoder {
   readonly latentChannels: number;
   /** Latents are multiplied by it after encoding and divided by it before decoding. */
   readonly scalingFactor: number;
+  /** Mean and deviation of each channel before scaling, where the checkpoint was made with them. */
+  readonly #spread: { mean: number[]; std: number[] } | undefined;
   /** Encodes and decodes one picture at a time, for less memory. */
   slicing = false;
 
-  constructor(network: Network) {
+  /** @param scalingFactor Instead of what the checkpoint says. */
+  constructor(network: Network, scalingFactor?: number) {
     this.network = network;
     const channels = network.config.block_out_channels;
     this.scaleFactor = 2 ** ((Array.isArray(channels) ? channels.length : 1) - 1);
     this.latentChannels = numberOr(network.config.latent_channels, 4);
-    this.scalingFactor = numberOr(network.config.scaling_factor, 0.18215);
+    this.scalingFactor = scalingFactor ?? numberOr(network.config.scaling_factor, 0.18215);
+    const { latents_mean: mean, latents_std: std } = network.config;
+    if (isNumbers(mean) && isNumbers(std)) this.#spread = { mean, std };
   }
 
   /**
-   * Scaled latents [B,C,H/f,W/f] of pixels [B,3,H,W] in −1..1: a sample of the posterior, drawn from
-   * one generator for the batch or from one per picture.
+   * Scaled latents [B,C,H/f,W/f], in the network's dtype, of pixels [B,3,H,W] in −1..1: a sample of
+   * the posterior, drawn from one generator for the batch or from one per picture.
    */
   async encode(pixels: Tensor, generator: Generator | readonly Generator[]): Promise<Tensor> {
-    const [mean, std] = await this.#moments(pixels);
+    using placed = this.placed(pixels);
+    const [mean, std] = await this.#moments(placed);
     using means = mean;
     using stds = std;
     using noise = noiseLike(means, generator);
     using spread = multiply(stds, noise);
-    return linearCombination([this.scalingFactor, this.scalingFactor], [means, spread]);
+    const factor = this.scalingFactor;
+    if (this.#spread === undefined) return linearCombination([factor, factor], [means, spread]);
+    using sample = linearCombination([1, 1], [means, spread]);
+    using channelMeans = this.#perChannel(this.#spread.mean);
+    using channelFactors = this.#perChannel(this.#spread.std.map((value) => factor / value));
+    using centred = subtract(sample, channelMeans);
+    return multiply(centred, channelFactors);
   }
 
-  /** Pixels [B,3,H,W], about −1..1, of scaled latents. */
+  /** Pixels [B,3,H,W], about −1..1, of scaled latents, in the network's dtype. */
   async decode(latents: Tensor): Promise<Tensor> {
-    using unscaled = linearCombination([1 / this.scalingFactor], [latents]);
-    return await this.#perPicture(unscaled, async (part) => {
+    using placed = this.placed(latents);
+    using unscaled = this.#unscaled(placed);
+    return await this.perPicture(unscaled, async (part) => {
       const [pixels] = await this.network.run('decode', { latents: part }, ['sample']);
       return pixels as Tensor;
     });
   }
 
+  #unscaled(latents: Tensor): Tensor {
+    if (this.#spread === undefined) return linearCombination([1 / this.scalingFactor], [latents]);
+    using channelFactors = this.#perChannel(
+      this.#spread.std.map((value) => value / this.scalingFactor),
+    );
+    using channelMeans = this.#perChannel(this.#spread.mean);
+    using spread = multiply(latents, channelFactors);
+    return add(spread, channelMeans);
+  }
+
+  /** The tensor in the network's dtype, on its device. */
+  protected placed(tensor: Tensor): Tensor {
+    const { dtype, device } = this.network;
+    return tensor.to({ dtype, device });
+  }
+
+  /** A number for each channel, [1,C,1,1]. */
+  #perChannel(values: readonly number[]): Tensor {
+    using onHost = Tensor.fromArray(Float32Array.from(values), [1, values.length, 1, 1]);
+    return this.placed(onHost);
+  }
+
   async #moments(pixels: Tensor): Promise<[Tensor, Tensor]> {
     // Both halves of the moments at once, so that slicing stays in one place.
     let channels = 0;
-    using both = await this.#perPicture(pixels, async (part) => {
+    using both = await this.perPicture(pixels, async (part) => {
       const [mean, std] = await this.network.run('encode', { sample: part }, ['mean', 'std']);
       using means = mean as Tensor;
       using stds = std as Tensor;
@@ -58,7 +93,11 @@ export class Autoencoder {
     return [narrow(both, 1, 0, channels), narrow(both, 1, channels, channels)];
   }
 
-  async #perPicture(batch: Tensor, run: (part: Tensor) => Promise<Tensor>): Promise<Tensor> {
+  /** What `run` makes of a batch: at once, or picture by picture where slicing is on. */
+  protected async perPicture(
+    batch: Tensor,
+    run: (part: Tensor) => Promise<Tensor>,
+  ): Promise<Tensor> {
     const count = batch.shape[0] as number;
     if (!this.slicing || count === 1) return run(batch);
     const parts: Tensor[] = [];
@@ -72,6 +111,10 @@ export class Autoencoder {
       for (const part of parts) part.dispose();
     }
   }
+}
+
+function isNumbers(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((item) => typeof item === 'number');
 }
 
 /** Noise of a batch's shape: from one generator at once, or picture by picture from several. */

@@ -23,7 +23,15 @@ export async function readComponentConfig(
   className: string,
 ): Promise<ComponentConfig> {
   const path = join(folder, 'config.json');
-  const config = await readJsonObject(path);
+  return checkComponentConfig(path, className, await readJsonObject(path));
+}
+
+/** @param path Where the configuration comes from, for messages. */
+export function checkComponentConfig(
+  path: string,
+  className: string,
+  config: JsonObject,
+): ComponentConfig {
   for (const [name, what] of Object.entries(calculated)) {
     const value = config[name] ?? 1;
     // A size may be a list, [height, width].

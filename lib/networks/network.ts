@@ -1,12 +1,12 @@
 // A loaded network: its programs, filled with a checkpoint's weights, on one device in one dtype.
 import type { JsonObject } from '../checkpoints/json.js';
 import { isHarmless } from '../checkpoints/layouts.js';
-import type { StoredTensor } from '../checkpoints/safetensors.js';
+import { type StoredTensor, withoutTrailingOnes } from '../checkpoints/stored-tensor.js';
 import { readWeights } from '../checkpoints/weights.js';
 import { CheckpointError, DisposedError, TorchbrushError } from '../errors.js';
-import { callAsync, type NativeNetwork, type Placement } from '../native.js';
+import { callAsync, type NativeNetwork, type Placement, type WeightUpdate } from '../native.js';
 import { type DType, Tensor } from '../tensor.js';
-import { readComponentConfig } from './component-config.js';
+import { checkComponentConfig, readComponentConfig } from './component-config.js';
 import { type LoadedProgram, loadPrograms } from './programs.js';
 
 export interface LoadNetworkOptions {
@@ -15,10 +15,24 @@ export interface LoadNetworkOptions {
   variant?: string | undefined;
 }
 
+/** All that a network is made of. */
+export interface NetworkSource {
+  className: string;
+  /** As a config.json has it, snake_case. */
+  config: JsonObject;
+  /** Under today's names. */
+  tensors: Map<string, StoredTensor>;
+  /** The folder or file it comes from, for messages. */
+  origin: string;
+}
+
 interface Entry {
   native: NativeNetwork;
   inputs: readonly string[];
+  optionalInputs: ReadonlySet<string>;
   outputs: readonly string[];
+  /** Shapes of the parameters, by name. */
+  parameters: ReadonlyMap<string, readonly number[]>;
 }
 
 /**
@@ -50,7 +64,7 @@ export class Network {
   /**
    * Loads `config.json` and the weights of a component folder.
    *
-   * @throws CheckpointError, ProgramNotFoundError
+   * @throws CheckpointError, ProgramNotFoundError, UntrustedFileError
    */
   static async load(
     folder: string,
@@ -59,16 +73,34 @@ export class Network {
   ): Promise<Network> {
     const { config, architecture } = await readComponentConfig(folder, className);
     const programs = await loadPrograms(architecture, folder);
-    const weights = await readWeights(folder, className, options.variant);
-    if (!weights.isVariant && options.variant !== undefined) {
+    const { tensors, isVariant } = await readWeights(folder, className, options.variant);
+    if (!isVariant && options.variant !== undefined) {
       process.emitWarning(
         `${folder} has no variant '${options.variant}': its plain files are used.`,
-        {
-          code: 'TORCHBRUSH_NO_VARIANT',
-        },
+        { code: 'TORCHBRUSH_NO_VARIANT' },
       );
     }
-    const placements = place(programs, weights.tensors, className, folder);
+    const source = { className, config, tensors, origin: folder };
+    return await Network.#fill(programs, source, options);
+  }
+
+  /**
+   * Makes a network of a configuration and of tensors that have been found already.
+   *
+   * @throws CheckpointError, ProgramNotFoundError
+   */
+  static async fromWeights(source: NetworkSource, options: LoadNetworkOptions): Promise<Network> {
+    const { origin, className, config } = source;
+    const { architecture } = checkComponentConfig(origin, className, config);
+    return await Network.#fill(await loadPrograms(architecture, origin), source, options);
+  }
+
+  static async #fill(
+    programs: Map<string, LoadedProgram>,
+    { className, config, tensors, origin }: NetworkSource,
+    options: LoadNetworkOptions,
+  ): Promise<Network> {
+    const placements = place(programs, tensors, className, origin);
     const entries = new Map<string, Entry>();
     try {
       for (const [name, { record, native }] of programs) {
@@ -76,7 +108,10 @@ export class Network {
         const network = await callAsync((core) =>
           core.createNetwork(native, filled, options.device, options.dtype),
         );
-        entries.set(name, { native: network, inputs: record.inputs, outputs: record.outputs });
+        const parameters = new Map(native.parameters.map(({ name, shape }) => [name, shape]));
+        const { inputs, outputs } = record;
+        const optionalInputs = new Set(record.optionalInputs);
+        entries.set(name, { native: network, inputs, optionalInputs, outputs, parameters });
       }
     } catch (error) {
       for (const entry of entries.values()) entry.native.dispose();
@@ -85,42 +120,106 @@ export class Network {
     return new Network(className, config, options, entries);
   }
 
+  /** The names of the inputs that an entry takes, those included that it can do without. */
+  inputsOf(entry: string): readonly string[] {
+    return this.#entry(entry).inputs;
+  }
+
   /**
    * Runs an entry and gives the named outputs, which the caller disposes. Operators that no named
-   * output needs are left out.
+   * output needs are left out, and so is what an absent optional input would be added to.
    */
   async run(
     entry: string,
     inputs: Readonly<Record<string, Tensor>>,
     outputs: readonly string[],
   ): Promise<Tensor[]> {
-    if (this.#holders === 0) throw new DisposedError(`The ${this.className} has been disposed.`);
-    const program = this.#entries.get(entry);
-    if (program === undefined) {
-      throw new TorchbrushError(`The ${this.className} has no program "${entry}".`, {
-        code: 'ERR_PROGRAM',
-      });
-    }
+    const program = this.#entry(entry);
     const handles = program.inputs.map((name) => {
       const tensor = inputs[name];
-      if (tensor === undefined) {
-        throw new TorchbrushError(`The ${this.className} needs the input ${name}.`, {
-          code: 'ERR_PROGRAM',
-        });
+      if (tensor === undefined && !program.optionalInputs.has(name)) {
+        throw this.#mismatch(`needs the input ${name}`);
       }
-      return tensor.native;
+      return tensor?.native ?? null;
     });
-    const wanted = outputs.map((name) => program.outputs.indexOf(name));
-    if (wanted.includes(-1)) {
-      throw new TorchbrushError(
-        `The ${this.className} has no output ${outputs[wanted.indexOf(-1)]}.`,
-        {
-          code: 'ERR_PROGRAM',
-        },
-      );
-    }
+    const unknown = Object.keys(inputs).find((name) => !program.inputs.includes(name));
+    if (unknown !== undefined) throw this.#mismatch(`has no input ${unknown}`);
+    const wanted = this.#places(program, outputs);
     const results = await callAsync(() => program.native.run(handles, wanted));
     return results.map((native) => new Tensor(native));
+  }
+
+  /** How often each operator occurs in a run with the named inputs; for tests and inspection. */
+  operators(
+    entry: string,
+    inputs: readonly string[],
+    outputs: readonly string[],
+  ): Record<string, number> {
+    const program = this.#entry(entry);
+    const given = program.inputs.map((name) => inputs.includes(name));
+    return program.native.operators(given, this.#places(program, outputs));
+  }
+
+  #entry(name: string): Entry {
+    if (this.#holders === 0) throw new DisposedError(`The ${this.className} has been disposed.`);
+    const entry = this.#entries.get(name);
+    if (entry === undefined) throw this.#mismatch(`has no program "${name}"`);
+    return entry;
+  }
+
+  #places(entry: Entry, outputs: readonly string[]): number[] {
+    return outputs.map((name) => {
+      const place = entry.outputs.indexOf(name);
+      if (place === -1) throw this.#mismatch(`has no output ${name}`);
+      return place;
+    });
+  }
+
+  #mismatch(problem: string): TorchbrushError {
+    return new TorchbrushError(`The ${this.className} ${problem}.`, { code: 'ERR_PROGRAM' });
+  }
+
+  get disposed(): boolean {
+    return this.#holders === 0;
+  }
+
+  /** Shapes of all parameters, by name. */
+  get parameters(): ReadonlyMap<string, readonly number[]> {
+    return new Map([...this.#entries.values()].flatMap(({ parameters }) => [...parameters]));
+  }
+
+  /**
+   * Changes parameters, starting from the checkpoint's own values. Takes its turn among the runs:
+   * those asked for before still see the old weights, later ones the new. When it fails, the named
+   * parameters are the checkpoint's again.
+   *
+   * @throws CheckpointError when a factor's file is gone or the checkpoint's has changed
+   */
+  async updateWeights(updates: readonly WeightUpdate[]): Promise<void> {
+    await this.#change(({ native, parameters }) => {
+      const own = updates.filter(({ parameter }) => parameters.has(parameter));
+      return own.length > 0 ? native.updateWeights(own) : undefined;
+    });
+  }
+
+  /**
+   * The checkpoint's table with `rows` [N,D] from row `first` on, longer if need be. Otherwise as
+   * `updateWeights`, which also takes this back.
+   */
+  async replaceRows(parameter: string, first: number, rows: Tensor): Promise<void> {
+    await this.#change(({ native, parameters }) =>
+      parameters.has(parameter) ? native.replaceRows(parameter, first, rows.native) : undefined,
+    );
+  }
+
+  /** The same change in every program, with no run in between. */
+  async #change(change: (entry: Entry) => Promise<void> | undefined): Promise<void> {
+    if (this.#holders === 0) throw new DisposedError(`The ${this.className} has been disposed.`);
+    const changes = [...this.#entries.values()].map((entry) =>
+      callAsync(async () => change(entry)),
+    );
+    const failed = (await Promise.allSettled(changes)).find(({ status }) => status === 'rejected');
+    if (failed?.status === 'rejected') throw failed.reason;
   }
 
   retain(): void {
@@ -142,7 +241,7 @@ function place(
   programs: Map<string, LoadedProgram>,
   tensors: Map<string, StoredTensor>,
   className: string,
-  folder: string,
+  origin: string,
 ): Map<string, Placement[]> {
   const unused = new Set(tensors.keys());
   const missing: string[] = [];
@@ -158,7 +257,7 @@ function place(
       else if (!fits(tensor.shape, shape)) {
         misshapen.push(`${name} is [${tensor.shape.join(', ')}], expected [${shape.join(', ')}]`);
       } else if (!/float/.test(tensor.dtype)) whole.push(`${name} is ${tensor.dtype}`);
-      else filled.push({ parameter: name, ...tensor, shape });
+      else filled.push({ parameter: name, ...withoutTrailingOnes(tensor, shape.length) });
     }
     placements.set(entry, filled);
   }
@@ -171,7 +270,7 @@ function place(
   ].filter((line) => line !== '');
   if (faults.length > 0) {
     throw new CheckpointError(
-      `The weights in ${folder} do not fit its config.json (${className}):\n${faults.join('\n')}`,
+      `The weights in ${origin} do not fit its configuration (${className}):\n${faults.join('\n')}`,
     );
   }
   return placements;

@@ -23,6 +23,8 @@ export interface ProgramRecord {
   sha256: string;
   bytes: number;
   inputs: string[];
+  /** Those of the inputs that a run may leave out: what they are added to then stays as it is. */
+  optionalInputs: string[];
   outputs: string[];
 }
 
@@ -51,20 +53,24 @@ export async function findProgramRecords(
     const manifest = join(folder, 'manifest.json');
     if (!existsSync(manifest)) continue;
     const { programs } = await readJsonObject(manifest);
-    const records = (Array.isArray(programs) ? (programs as unknown[]) : []).filter(
-      (entry): entry is ProgramRecord => isRecord(entry) && entry.key === key,
-    );
+    const records = (Array.isArray(programs) ? (programs as unknown[]) : [])
+      .filter((entry): entry is WrittenRecord => isRecord(entry) && entry.key === key)
+      // Programs exported before there were optional inputs have none.
+      .map((entry) => ({ ...entry, optionalInputs: entry.optionalInputs ?? [] }));
     if (records.length > 0) return { folder, records };
   }
   return undefined;
 }
 
+type WrittenRecord = Omit<ProgramRecord, 'optionalInputs'> & { optionalInputs?: string[] };
+
 /** Whether an entry of a manifest has what is read of it here. */
-function isRecord(entry: unknown): entry is ProgramRecord {
+function isRecord(entry: unknown): entry is WrittenRecord {
   if (typeof entry !== 'object' || entry === null) return false;
-  const { key, entry: name, file, sha256, inputs, outputs } = entry as Partial<ProgramRecord>;
+  const record = entry as Partial<ProgramRecord>;
+  const { key, entry: name, file, sha256, inputs, optionalInputs = [], outputs } = record;
   const texts = [key, name, file, sha256].every((value) => typeof value === 'string');
-  return texts && Array.isArray(inputs) && Array.isArray(outputs);
+  return texts && [inputs, optionalInputs, outputs].every(Array.isArray);
 }
 
 // A program belongs to no checkpoint: all networks of an architecture share it.
@@ -116,7 +122,9 @@ async function readProgram(file: string, record: ProgramRecord): Promise<NativeP
   if (createHash('sha256').update(bytes).digest('hex') !== record.sha256) {
     throw damaged(file, 'is not the one its manifest describes');
   }
-  return callAsync((core) => core.loadProgram(bytes));
+  const optional = record.optionalInputs.map((name) => record.inputs.indexOf(name));
+  if (optional.includes(-1)) throw damaged(file, 'has no such inputs as its manifest describes');
+  return callAsync((core) => core.loadProgram(bytes, optional));
 }
 
 function damaged(file: string, problem: string, cause?: unknown): TorchbrushError {

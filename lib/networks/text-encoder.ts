@@ -53,6 +53,30 @@ export class TextEncoder {
   }
 
   /**
+   * As the x2 upscaler reads it: the last layer's output [B,L,D], not normalised, and the normalised
+   * embedding [B,D] of the end of the text.
+   */
+  async encodeLast(
+    tokens: readonly (readonly number[])[],
+  ): Promise<{ embeddings: Tensor; pooled: Tensor }> {
+    const outputs = [`hidden_states.${this.layers}`, 'pooler_output'];
+    const [embeddings, pooled] = await this.run(tokens, outputs);
+    return { embeddings: embeddings as Tensor, pooled: pooled as Tensor };
+  }
+
+  /**
+   * As Kandinsky's prior reads it: the last layer's output [B,L,D], normalised, and the projected
+   * embedding [B,P] of the whole text. For encoders with a projection only.
+   */
+  async encodeProjected(
+    tokens: readonly (readonly number[])[],
+  ): Promise<{ embeddings: Tensor; projected: Tensor }> {
+    const outputs = ['last_hidden_state', 'text_embeds'];
+    const [embeddings, projected] = await this.run(tokens, outputs);
+    return { embeddings: embeddings as Tensor, projected: projected as Tensor };
+  }
+
+  /**
    * Outputs of the program by name: `last_hidden_state`, `hidden_states.N` and
    * `normed_hidden_states.N` [B,L,D] after layer N, `text_embeds` or `pooler_output` [B,P].
    *

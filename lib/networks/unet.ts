@@ -1,15 +1,31 @@
+import { CheckpointError } from '../errors.js';
 import { full, linearCombination } from '../ops.js';
 import { Tensor } from '../tensor.js';
 import type { Network } from './network.js';
 
-/** Inputs that only some architectures have. */
-export interface UNetExtras {
-  /** [B,timeCondProjDim]: the guidance scale, for distilled networks. */
+/** What a {@link UNet} takes besides latents, time and text, where its architecture asks for it. */
+export interface UNetConditions {
+  /** [B,timeCondProjDim]. */
   timestepCond?: Tensor | undefined;
-  /** Pooled prompt embeddings [B,P] and sizes [B,5 or 6]: Stable Diffusion XL. */
+  /** [B] int64 where classes are counted, as the x4 upscaler's noise levels are. */
+  classLabels?: Tensor | undefined;
+  /** Pooled text [B,P]. */
   textEmbeds?: Tensor | undefined;
+  /** Sizes and crops in pixels, or the score in place of the target size, [B,5 or 6]. */
   timeIds?: Tensor | undefined;
+  /** A picture's embedding [B,E], which Kandinsky's decoder takes in place of text. */
+  imageEmbeds?: Tensor | undefined;
+  /** What ControlNets add to the skip connections and to the middle block's output. */
+  residuals?: UNetResiduals | undefined;
 }
+
+export interface UNetResiduals {
+  /** One for each skip connection, in the order of the down blocks. */
+  down: readonly Tensor[];
+  mid: Tensor;
+}
+
+const skip = 'down_block_additional_residuals';
 
 /** The denoising network of Stable Diffusion, `UNet2DConditionModel`. */
 export class UNet {
@@ -17,6 +33,8 @@ export class UNet {
   readonly inChannels: number;
   /** Side of the latents it was trained on; sets the default picture size. */
   readonly sampleSize: number;
+  /** What the sides of the latents must be a multiple of; 1 where up-sampling follows the way down. */
+  readonly multipleOf: number;
   /** Set in distilled networks that take the guidance scale as an input and need no second pass. */
   readonly timeCondProjDim: number | undefined;
 
@@ -25,6 +43,10 @@ export class UNet {
     const { config } = network;
     this.inChannels = numberOr(config.in_channels, 4);
     this.timeCondProjDim = numberOr(config.time_cond_proj_dim, undefined);
+    const blocks = Array.isArray(config.up_block_types) ? config.up_block_types : [];
+    // Only the blocks of Stable Diffusion up-sample to the size of their skip connection.
+    const doubles = blocks.some((type) => String(type).startsWith('K'));
+    this.multipleOf = doubles ? 2 ** (blocks.length - 1) : 1;
     const written = String(config._diffusers_version ?? '0.0.0');
     const size = numberOr(config.sample_size, 64);
     // Early configs carry a wrong size; diffusers mends it in the same way.
@@ -36,25 +58,42 @@ export class UNet {
    *
    * @param sample Scaled latents [B,C,h,w].
    * @param timestep One for the whole batch; may be fractional.
-   * @param promptEmbeds [B,L,D].
+   * @param promptEmbeds [B,L,D]; undefined for networks without text.
    */
   async predict(
     sample: Tensor,
     timestep: number,
-    promptEmbeds: Tensor,
-    { timestepCond, textEmbeds, timeIds }: UNetExtras = {},
+    promptEmbeds: Tensor | undefined,
+    conditions: UNetConditions = {},
   ): Promise<Tensor> {
     using time = full([1], timestep, { device: sample.device });
-    const inputs: Record<string, Tensor> = {
+    const inputs = given({
       sample,
       timestep: time,
       encoder_hidden_states: promptEmbeds,
-    };
-    if (timestepCond !== undefined) inputs.timestep_cond = timestepCond;
-    if (textEmbeds !== undefined) inputs.text_embeds = textEmbeds;
-    if (timeIds !== undefined) inputs.time_ids = timeIds;
+      timestep_cond: conditions.timestepCond,
+      class_labels: conditions.classLabels,
+      text_embeds: conditions.textEmbeds,
+      time_ids: conditions.timeIds,
+      image_embeds: conditions.imageEmbeds,
+      ...this.#residualInputs(conditions.residuals),
+    });
     const [prediction] = await this.network.run('forward', inputs, ['sample']);
     return prediction as Tensor;
+  }
+
+  #residualInputs(residuals: UNetResiduals | undefined): Record<string, Tensor> {
+    if (residuals === undefined) return {};
+    const { down, mid } = residuals;
+    const taken = this.network.inputsOf('forward').filter((name) => name.startsWith(skip)).length;
+    if (down.length !== taken) {
+      throw new CheckpointError(
+        `The UNet takes residuals for ${taken} skip connections but received ${down.length}. ` +
+          'Use a ControlNet made for this kind of checkpoint.',
+      );
+    }
+    const named = down.map((tensor, index) => [`${skip}.${index}`, tensor] as const);
+    return { ...Object.fromEntries(named), mid_block_additional_residual: mid };
   }
 
   /**
@@ -83,6 +122,11 @@ export class UNet {
     using difference = linearCombination([1, -1], [conditional, unconditional]);
     return linearCombination([1, scale], [unconditional, difference]);
   }
+}
+
+function given(inputs: Readonly<Record<string, Tensor | undefined>>): Record<string, Tensor> {
+  const present = Object.entries(inputs).filter(([, tensor]) => tensor !== undefined);
+  return Object.fromEntries(present) as Record<string, Tensor>;
 }
 
 export function numberOr<Fallback>(value: unknown, fallback: Fallback): number | Fallback {

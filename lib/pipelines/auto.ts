@@ -5,27 +5,46 @@ import type { Image } from '../image.js';
 import type { Tensor } from '../tensor.js';
 import type { ComponentSet } from './components.js';
 import type { Pictures } from './generation.js';
+import type { KandinskyCombinedOptions } from './kandinsky-combined.js';
 import {
-  DiffusionPipeline,
-  type FromPipeOptions,
-  type FromPretrainedOptions,
-  type PipelineClass,
-} from './pipeline.js';
+  type KandinskyCombinedImageToImageOptions,
+  KandinskyV22Img2ImgCombinedPipeline,
+} from './kandinsky-combined-img2img.js';
+import { KandinskyV22CombinedPipeline } from './kandinsky-combined-text2img.js';
+import type { KandinskyCombinedComponents } from './kandinsky-components.js';
+import { KandinskyV22Img2ImgPipeline } from './kandinsky-img2img.js';
+import { KandinskyV22Pipeline } from './kandinsky-text2img.js';
+import type { FromPipeOptions, FromPretrainedOptions, PipelineClass } from './loading.js';
+import { DiffusionPipeline } from './pipeline.js';
 import type { StableDiffusionComponents } from './stable-diffusion.js';
 import {
   type ImageToImageOptions,
   StableDiffusionImg2ImgPipeline,
 } from './stable-diffusion-img2img.js';
 import { StableDiffusionPipeline, type TextToImageOptions } from './stable-diffusion-text2img.js';
+import type { StableDiffusionXLComponents } from './stable-diffusion-xl.js';
+import {
+  StableDiffusionXLImg2ImgPipeline,
+  type XLImageToImageOptions,
+} from './stable-diffusion-xl-img2img.js';
+import {
+  StableDiffusionXLPipeline,
+  type XLTextToImageOptions,
+} from './stable-diffusion-xl-text2img.js';
 
 /** Options of every text-to-image class; the class at hand refuses those that are not its own. */
-export type AnyTextToImageOptions = TextToImageOptions;
+export type AnyTextToImageOptions = TextToImageOptions &
+  XLTextToImageOptions &
+  Partial<KandinskyCombinedOptions>;
 
 /** Options of every image-to-image class; the class at hand refuses those that are not its own. */
-export type AnyImageToImageOptions = ImageToImageOptions;
+export type AnyImageToImageOptions = ImageToImageOptions &
+  XLImageToImageOptions &
+  Partial<KandinskyCombinedImageToImageOptions>;
 
 /** The parts of every family; which ones there are depends on the checkpoint. */
-export type AnyComponents = ComponentSet & Partial<StableDiffusionComponents>;
+export type AnyComponents = ComponentSet &
+  Partial<StableDiffusionComponents & StableDiffusionXLComponents & KandinskyCombinedComponents>;
 
 /** A pipeline of whichever class the checkpoint is made for. */
 export interface AnyPipeline<Options> extends DiffusionPipeline<AnyComponents> {
@@ -46,6 +65,10 @@ interface Family {
   imageToImage: AnyClass<ImageToImagePipeline>;
   /** `_class_name` of its checkpoints. */
   names: readonly string[];
+  /** Classes of the same checkpoints without all of their parts. */
+  parts: readonly (abstract new (
+    ...values: never[]
+  ) => DiffusionPipeline)[];
 }
 
 const families: readonly Family[] = [
@@ -53,14 +76,35 @@ const families: readonly Family[] = [
     'StableDiffusionPipeline',
     'StableDiffusionImg2ImgPipeline',
   ]),
+  family(StableDiffusionXLPipeline, StableDiffusionXLImg2ImgPipeline, [
+    'StableDiffusionXLPipeline',
+    'StableDiffusionXLImg2ImgPipeline',
+  ]),
+  family(
+    KandinskyV22CombinedPipeline,
+    KandinskyV22Img2ImgCombinedPipeline,
+    [
+      'KandinskyV22Pipeline',
+      'KandinskyV22Img2ImgPipeline',
+      'KandinskyV22CombinedPipeline',
+      'KandinskyV22Img2ImgCombinedPipeline',
+    ],
+    [KandinskyV22Pipeline, KandinskyV22Img2ImgPipeline],
+  ),
 ];
 
 /** The classes differ in their components, which only they themselves look at. */
-function family(textToImage: unknown, imageToImage: unknown, names: readonly string[]): Family {
+function family(
+  textToImage: unknown,
+  imageToImage: unknown,
+  names: readonly string[],
+  parts: Family['parts'] = [],
+): Family {
   return {
     textToImage: textToImage as Family['textToImage'],
     imageToImage: imageToImage as Family['imageToImage'],
     names,
+    parts,
   };
 }
 
@@ -76,8 +120,8 @@ function familyOfClass(className: string, path: string): Family {
 function familyOfPipe(pipe: unknown): Family {
   if (!(pipe instanceof DiffusionPipeline)) throw expected('a pipeline', 'pipe', pipe);
   // By class, not by its name: bundlers rename classes, and callers derive their own.
-  const found = families.find(
-    ({ textToImage, imageToImage }) => pipe instanceof textToImage || pipe instanceof imageToImage,
+  const found = families.find(({ textToImage, imageToImage, parts }) =>
+    [textToImage, imageToImage, ...parts].some((Class) => pipe instanceof Class),
   );
   if (found !== undefined) return found;
   throw new InvalidArgumentError(

@@ -1,5 +1,6 @@
 // What pipelines consist of, and how the parts are loaded from a checkpoint or taken from the caller.
 // Each family of pipelines lists its parts as slots; everything else here knows no family.
+import { openConnectedCheckpoint } from '../checkpoints/connected.js';
 import type { CheckpointFolder } from '../checkpoints/folder.js';
 import { CheckpointError, expected } from '../errors.js';
 import { Network } from '../networks/network.js';
@@ -50,13 +51,21 @@ export type ComponentOverrides<Components> = {
     | (undefined extends Components[Name] ? null : never);
 };
 
+/** Values beside the parts that checkpoints are published with, such as `requiresAestheticsScore`. */
+export type PipelineConfig = Readonly<Record<string, boolean | number>>;
+
 /** What all pipelines of a family have in common. */
 export interface PipelineFamily<Components extends ComponentSet> {
   readonly slots: ComponentSlots<Components>;
   /** Values beside the parts in `model_index.json` that the pipelines use, with their defaults. */
-  readonly config: Readonly<Record<string, boolean | number>>;
+  readonly config: PipelineConfig;
+  /**
+   * A second checkpoint that holds the parts whose names begin so: `prior_tokenizer` is its
+   * `tokenizer`. Also the name of the option, and of the entry in README.md, that says where it is.
+   */
+  readonly connected?: 'prior';
   /** Why parts cannot work together, in words; undefined where they can. */
-  misfit(components: Readonly<Components>): string | undefined;
+  misfit(components: Readonly<Components>, config: PipelineConfig): string | undefined;
   /** What the constructor of diffusers' class changes in a checkpoint's scheduler. */
   mendScheduler?(scheduler: Scheduler): Scheduler;
 }
@@ -73,7 +82,10 @@ export interface LoadProgress {
 
 export interface LoadOptions<Components> extends Placement {
   variant: string | undefined;
+  config: PipelineConfig;
   overrides: ComponentOverrides<Components>;
+  /** Folder of the second checkpoint, where the family has one; else the first one names it. */
+  connected: string | undefined;
   onProgress: ((progress: LoadProgress) => void) | undefined;
   signal: AbortSignal | undefined;
 }
@@ -134,6 +146,12 @@ export async function loadComponents<Components extends ComponentSet>(
     overrides[key] !== null &&
     (overrides[key] !== undefined || !slot.optional || checkpoint.components.has(slot.name));
   const wanted = slotsOf(family.slots).filter(isThere);
+  const placeOf = await placesOf(
+    family,
+    checkpoint,
+    wanted.filter(([key]) => overrides[key] === undefined).map(([, { name }]) => name),
+    options.connected,
+  );
   const held: Network[] = [];
   const count = wanted.length;
   let done = 0;
@@ -142,8 +160,7 @@ export async function loadComponents<Components extends ComponentSet>(
     onProgress?.({ status: 'loading', component: slot.name, done, count });
     const given = overrides[key];
     if (given !== undefined) retainAll(networksOf({ given }));
-    const part =
-      given ?? (await slot.kind.load({ checkpoint, name: slot.name, variant, dtype, device }));
+    const part = given ?? (await slot.kind.load({ ...placeOf(slot.name), variant, dtype, device }));
     held.push(...networksOf({ part }));
     done += 1;
     onProgress?.({ status: 'loaded', component: slot.name, done, count });
@@ -156,7 +173,7 @@ export async function loadComponents<Components extends ComponentSet>(
     await Promise.allSettled(parts);
     const components = Object.fromEntries(await Promise.all(parts)) as unknown as Components;
     signal?.throwIfAborted();
-    const reason = family.misfit(components);
+    const reason = family.misfit(components, options.config);
     if (reason === undefined) return components;
     throw new CheckpointError(
       `The components of ${checkpoint.folder} do not fit together: ${reason}.`,
@@ -165,4 +182,22 @@ export async function loadComponents<Components extends ComponentSet>(
     for (const network of held) network.dispose();
     throw error;
   }
+}
+
+/** Where parts are: in the checkpoint itself, or in the one that it is connected to. */
+async function placesOf<Components extends ComponentSet>(
+  { connected: kind }: PipelineFamily<Components>,
+  checkpoint: CheckpointFolder,
+  names: readonly string[],
+  given: string | undefined,
+): Promise<(name: string) => Pick<ComponentSource, 'checkpoint' | 'name'>> {
+  const own = (name: string) => ({ checkpoint, name });
+  if (kind === undefined) return own;
+  const prefix = `${kind}_`;
+  const isElsewhere = (name: string) =>
+    name.startsWith(prefix) && (given !== undefined || !checkpoint.components.has(name));
+  if (!names.some(isElsewhere)) return own;
+  const connected = await openConnectedCheckpoint(checkpoint, kind, given);
+  return (name) =>
+    isElsewhere(name) ? { checkpoint: connected, name: name.slice(prefix.length) } : own(name);
 }

@@ -2,27 +2,24 @@
 // differ in what comes before it and after it.
 import { expected } from '../errors.js';
 import type { Generator } from '../generator.js';
-import type { Image } from '../image.js';
 import { UNet } from '../networks/unet.js';
 import { concat, divide, linearCombination, multiply, narrow, std } from '../ops.js';
 import { checkNumber, checkTensor } from '../options.js';
 import type { SchedulerRun } from '../schedulers/scheduler.js';
 import type { Tensor } from '../tensor.js';
 
-/** What `onStep` is told after each step. */
-export interface StepEvent {
+/** Where a run stands after a step. */
+export interface StepProgress {
   /** 0 for the first step. */
   step: number;
   /** How many there are. */
   steps: number;
   timestep: number;
-  /** The latents after this step, [B,C,h,w]; the loop's own: use `alias()` to keep them. */
+  /** The latents after this step, [B,…]; the loop's own: use `alias()` to keep them. */
   latents: Tensor;
-  /** Decodes the latents as they are now. */
-  preview(): Promise<Image[]>;
 }
 
-/** What `onStep` may answer. */
+/** What callbacks after each step may answer. */
 export interface StepChanges {
   /** Goes on with these latents, which the loop takes over. */
   latents?: Tensor;
@@ -32,8 +29,8 @@ export interface StepChanges {
   interrupt?: boolean;
 }
 
-export type StepCallback = (
-  event: StepEvent,
+export type ProgressCallback = (
+  progress: StepProgress,
   // biome-ignore lint/suspicious/noConfusingVoidType: callbacks without an answer are the usual case
 ) => void | StepChanges | Promise<void | StepChanges>;
 
@@ -41,9 +38,12 @@ export interface DenoiseOptions {
   run: SchedulerRun;
   /** Those of the run's timesteps that are visited, from the first on. */
   timesteps: readonly number[];
-  /** The noisy latents, [B,C,h,w]. */
+  /** The noisy latents, [B,…]. */
   latents: Tensor;
-  /** One network pass over `sample`, [B,…] or, when `guided`, [2B,…] with the negative half first. */
+  /**
+   * One network pass over `sample`, [B,…] or, when `guided`, [2B,…] with the negative half first. What
+   * it predicts beside the latents' channels is a variance, of which guidance takes the conditional.
+   */
   predict(sample: Tensor, timestep: number, guided: boolean, step: number): Promise<Tensor>;
   /** Whether the embeddings have a negative half at all. */
   guided: boolean;
@@ -53,8 +53,7 @@ export interface DenoiseOptions {
   eta: number;
   generator: Generator | readonly Generator[];
   signal: AbortSignal | undefined;
-  onStep: StepCallback | undefined;
-  preview(latents: Tensor): Promise<Image[]>;
+  onStep: ProgressCallback | undefined;
 }
 
 /** The denoised latents. @throws the signal's reason, within one step */
@@ -76,14 +75,7 @@ export async function denoise(options: DenoiseOptions): Promise<Tensor> {
       });
       latents.dispose();
       latents = previous;
-      const event: StepEvent = {
-        step,
-        steps,
-        timestep,
-        latents,
-        preview: () => options.preview(latents),
-      };
-      const changes = await onStep?.(event);
+      const changes = await onStep?.({ step, steps, timestep, latents });
       if (changes?.latents !== undefined) latents = replaced(latents, changes.latents);
       guidanceScale = checkNumber(
         changes?.guidanceScale ?? guidanceScale,
@@ -109,12 +101,27 @@ async function predictNoise(
   if (guidanceScale === undefined) return await options.predict(scaled, timestep, false, step);
   using pair = concat([scaled, scaled]);
   using both = await options.predict(pair, timestep, true, step);
-  const batch = latents.shape[0] as number;
+  const [batch = 0, channels = 0] = latents.shape;
   using unconditional = narrow(both, 0, 0, batch);
   using conditional = narrow(both, 0, batch, batch);
-  using prediction = UNet.guide(unconditional, conditional, guidanceScale);
-  if (options.guidanceRescale === 0) return prediction.alias();
-  return rescale(prediction, conditional, options.guidanceRescale);
+  const predicted = both.shape[1] as number;
+  if (predicted === channels) return guide(unconditional, conditional, guidanceScale, options);
+  using unconditionalNoise = narrow(unconditional, 1, 0, channels);
+  using conditionalNoise = narrow(conditional, 1, 0, channels);
+  using noise = guide(unconditionalNoise, conditionalNoise, guidanceScale, options);
+  using variance = narrow(conditional, 1, channels, predicted - channels);
+  return concat([noise, variance], 1);
+}
+
+function guide(
+  unconditional: Tensor,
+  conditional: Tensor,
+  scale: number,
+  { guidanceRescale }: DenoiseOptions,
+): Tensor {
+  using prediction = UNet.guide(unconditional, conditional, scale);
+  if (guidanceRescale === 0) return prediction.alias();
+  return rescale(prediction, conditional, guidanceRescale);
 }
 
 function rescale(prediction: Tensor, conditional: Tensor, amount: number): Tensor {

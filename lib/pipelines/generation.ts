@@ -3,6 +3,7 @@ import { InvalidArgumentError } from '../errors.js';
 import type { Generator } from '../generator.js';
 import type { Image } from '../image.js';
 import { postprocessToImages } from '../images/preprocess.js';
+import { SafetyChecker } from '../networks/safety-checker.js';
 import { addScalar, clamp, linearCombination } from '../ops.js';
 import {
   checkChoice,
@@ -16,7 +17,19 @@ import {
 } from '../options.js';
 import type { SchedulerRun, StartOptions } from '../schedulers/scheduler.js';
 import type { Tensor } from '../tensor.js';
-import { denoise, type StepCallback } from './denoise.js';
+import { denoise, type StepChanges, type StepProgress } from './denoise.js';
+import { type LatentDecoder, rememberOrigin } from './latent-origin.js';
+
+/** What `onStep` is told after each step. */
+export interface StepEvent extends StepProgress {
+  /** Decodes the latents as this step left them; call it before the callback ends. */
+  preview(): Promise<Image[]>;
+}
+
+export type StepCallback = (
+  event: StepEvent,
+  // biome-ignore lint/suspicious/noConfusingVoidType: callbacks without an answer are the usual case
+) => void | StepChanges | Promise<void | StepChanges>;
 
 /** Options that all pipelines share; diffusers' names and, unless said otherwise, its defaults. */
 export interface GenerationOptions {
@@ -145,16 +158,15 @@ export interface Drawing {
   guided: boolean;
   guidanceRescale?: number;
   eta?: number;
-  /** Pixels [B,3,H,W], about −1..1, of latents. */
-  decode(latents: Tensor): Promise<Tensor>;
+  decoder: LatentDecoder;
   /** Blackens what may not be shown. */
-  review?: ((picture: Tensor) => Promise<{ picture: Tensor; flagged: boolean[] }>) | undefined;
+  safetyChecker?: SafetyChecker | undefined;
 }
 
 /** Denoises and decodes. @throws the signal's reason, within one step */
 export async function draw(drawing: Drawing): Promise<Pictures> {
-  const { request, run, review } = drawing;
-  const { outputType, signal } = request;
+  const { request, run, safetyChecker } = drawing;
+  const { outputType, signal, onStep } = request;
   using denoised = await denoise({
     ...request,
     run,
@@ -164,23 +176,32 @@ export async function draw(drawing: Drawing): Promise<Pictures> {
     guidanceRescale: drawing.guidanceRescale ?? 0,
     eta: drawing.eta ?? 0,
     predict: (...values) => drawing.predict(...values),
-    preview: async (current) => {
-      using picture = await toPicture(current, drawing);
-      return await toImages(picture);
-    },
+    onStep:
+      onStep &&
+      ((progress) => onStep({ ...progress, preview: () => preview(progress.latents, drawing) })),
   });
-  if (outputType === 'latent') return { images: denoised.alias() };
-  using decoded = await toPicture(denoised, drawing);
+  if (outputType === 'latent') {
+    const images = denoised.alias();
+    rememberOrigin(images, drawing.decoder);
+    return { images };
+  }
+  using decoded = await toPicture(denoised, drawing.decoder);
   signal?.throwIfAborted();
-  if (review === undefined) return { images: await toOutput(decoded, outputType) };
-  const { picture, flagged } = await review(decoded);
-  using reviewed = picture;
-  return { images: await toOutput(reviewed, outputType), nsfwContentDetected: flagged };
+  if (safetyChecker === undefined) return { images: await toOutput(decoded, outputType) };
+  const nsfwContentDetected = await safetyChecker.check(await toImages(decoded));
+  signal?.throwIfAborted();
+  using reviewed = SafetyChecker.blacken(decoded, nsfwContentDetected);
+  return { images: await toOutput(reviewed, outputType), nsfwContentDetected };
+}
+
+async function preview(latents: Tensor, drawing: Drawing): Promise<Image[]> {
+  using picture = await toPicture(latents, drawing.decoder);
+  return await toImages(picture);
 }
 
 /** The picture of latents, [B,3,H,W] in 0..1, clamped; float32. */
-async function toPicture(latents: Tensor, { decode }: Pick<Drawing, 'decode'>): Promise<Tensor> {
-  using pixels = await decode(latents);
+export async function toPicture(latents: Tensor, decoder: LatentDecoder): Promise<Tensor> {
+  using pixels = await decoder.decode(latents);
   using halved = linearCombination([0.5], [pixels], { dtype: 'float32' });
   using shifted = addScalar(halved, 0.5);
   return clamp(shifted, 0, 1);

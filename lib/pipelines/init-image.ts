@@ -5,6 +5,7 @@ import { expected, InvalidArgumentError } from '../errors.js';
 import { Image, loadImage } from '../image.js';
 import { isSharp } from '../images/decode.js';
 import { preprocessImages } from '../images/preprocess.js';
+import type { ResizeFilter } from '../images/resample.js';
 import { type Autoencoder, noiseLike } from '../networks/autoencoder.js';
 import type { UNet } from '../networks/unet.js';
 import {
@@ -20,6 +21,7 @@ import {
 } from '../ops.js';
 import type { SchedulerRun } from '../schedulers/scheduler.js';
 import { Tensor } from '../tensor.js';
+import type { Size } from './first-noise.js';
 import type { GenerationRequest } from './generation.js';
 
 export type InitImage = string | URL | Uint8Array | ArrayBuffer | Image | Sharp | Tensor;
@@ -36,23 +38,25 @@ export class PreparedImage {
   }
 }
 
-/** @throws InvalidArgumentError, ImageError */
+/** How pictures become pixels; as for image-to-image unless said otherwise. */
+export interface ReadImageOptions {
+  /** What both sides are rounded down to a multiple of; the autoencoder's factor. */
+  multipleOf?: number;
+  filter?: ResizeFilter;
+}
+
+/**
+ * Pictures or tensors for a batch of pictures to draw, which they must divide.
+ *
+ * @throws InvalidArgumentError, ImageError
+ */
 export async function readInitImage(
   image: InitImage | readonly InitImage[],
   vae: Autoencoder,
   batch: number,
   signal: AbortSignal | undefined,
 ): Promise<PreparedImage> {
-  const items = (Array.isArray(image) ? image : [image]) as InitImage[];
-  if (items.length === 0) throw expected('at least one image', 'image', image);
-  const tensors = items.filter((item) => item instanceof Tensor);
-  if (tensors.length > 0 && tensors.length < items.length) {
-    throw new InvalidArgumentError(
-      'Expected image to be all tensors or no tensors, not a mixture.',
-    );
-  }
-  const prepared =
-    tensors.length > 0 ? fromTensors(tensors, vae) : await fromPictures(items, vae, signal);
+  const prepared = await readImages(image, vae, signal);
   const count = prepared.tensor.shape[0] as number;
   if (batch % count === 0) return prepared;
   prepared.tensor.dispose();
@@ -64,9 +68,29 @@ export async function readInitImage(
   );
 }
 
+/** @throws InvalidArgumentError, ImageError */
+export async function readImages(
+  image: InitImage | readonly InitImage[],
+  vae: Autoencoder,
+  signal: AbortSignal | undefined,
+  options: ReadImageOptions = {},
+): Promise<PreparedImage> {
+  const items = (Array.isArray(image) ? image : [image]) as InitImage[];
+  if (items.length === 0) throw expected('at least one image', 'image', image);
+  const tensors = items.filter((item) => item instanceof Tensor);
+  if (tensors.length > 0 && tensors.length < items.length) {
+    throw new InvalidArgumentError(
+      'Expected image to be all tensors or no tensors, not a mixture.',
+    );
+  }
+  const { multipleOf = vae.scaleFactor, filter = 'lanczos' } = options;
+  if (tensors.length > 0) return fromTensors(tensors, vae.latentChannels, multipleOf);
+  return await fromPictures(items, { multipleOf, filter }, signal);
+}
+
 async function fromPictures(
   items: InitImage[],
-  vae: Autoencoder,
+  sizing: Required<ReadImageOptions>,
   signal: AbortSignal | undefined,
 ): Promise<PreparedImage> {
   for (const item of items) checkPicture(item);
@@ -74,30 +98,28 @@ async function fromPictures(
   for (const item of items) {
     images.push(await loadImage(item as Exclude<InitImage, Tensor>, { signal }));
   }
-  const { data, shape } = preprocessImages(images, {
-    multipleOf: vae.scaleFactor,
-    filter: 'lanczos',
-  });
+  const { data, shape } = preprocessImages(images, sizing);
   return new PreparedImage('pixels', Tensor.fromArray(data, shape));
 }
 
-function asBatch(image: Tensor): Tensor {
+export function asBatch(image: Tensor): Tensor {
   const { shape } = image;
   if (shape.length === 4) return image.alias();
   if (shape.length === 3) return reshape(image, [1, ...shape]);
   throw expected('a Tensor with 3 or 4 dimensions', 'image', `[${shape.join(', ')}]`);
 }
 
-function checkPicture(item: unknown): void {
+/** @throws InvalidArgumentError for what is no picture */
+export function checkPicture(item: unknown, name = 'image'): void {
   const isText = typeof item === 'string' && item !== '';
   const isBytes = item instanceof Uint8Array || item instanceof ArrayBuffer;
   if (isText || isBytes || item instanceof URL || item instanceof Image || isSharp(item)) return;
   const what =
     'a file path, a URL, the bytes of an image file, an Image, a sharp instance or a Tensor';
-  throw expected(what, 'image', item);
+  throw expected(what, name, item);
 }
 
-function fromTensors(items: Tensor[], vae: Autoencoder): PreparedImage {
+function fromTensors(items: Tensor[], latentChannels: number, multipleOf: number): PreparedImage {
   const batches: Tensor[] = [];
   try {
     for (const item of items) batches.push(asBatch(item));
@@ -107,10 +129,10 @@ function fromTensors(items: Tensor[], vae: Autoencoder): PreparedImage {
     const [, channels] = all.shape;
     if (all.size === 0)
       throw expected('a Tensor that is not empty', 'image', `[${all.shape.join(', ')}]`);
-    if (channels === vae.latentChannels) return new PreparedImage('latents', all.alias());
-    if (channels === 3) return new PreparedImage('pixels', normalise(all, vae.scaleFactor));
+    if (channels === latentChannels) return new PreparedImage('latents', all.alias());
+    if (channels === 3) return new PreparedImage('pixels', normalise(all, multipleOf));
     throw expected(
-      `3 channels (pixels) or ${vae.latentChannels} (latents)`,
+      `3 channels (pixels) or ${latentChannels} (latents)`,
       'image',
       `[${all.shape.join(', ')}]`,
     );
@@ -122,10 +144,13 @@ function fromTensors(items: Tensor[], vae: Autoencoder): PreparedImage {
 /**
  * 0..1, or bytes, → −1..1, at a size the autoencoder takes. Values below 0 mean that it is −1..1
  * already.
+ *
+ * @param size Of the result, made smaller until the autoencoder takes it; the pixels' own unless given.
  */
-function normalise(pixels: Tensor, factor: number): Tensor {
+export function normalise(pixels: Tensor, factor: number, size?: Size): Tensor {
   const [, , height = 0, width = 0] = pixels.shape;
-  const [h, w] = [height - (height % factor), width - (width % factor)];
+  const wanted = size ?? { height, width };
+  const [h, w] = [wanted.height - (wanted.height % factor), wanted.width - (wanted.width % factor)];
   if (h === 0 || w === 0) {
     throw expected(`at least ${factor} pixels a side`, 'image', `${width}×${height}`);
   }
@@ -144,13 +169,26 @@ function toUnitRange(pixels: Tensor): Tensor {
   return divide(asFloat, largest);
 }
 
-/** Draws, in this order: the posterior sample of the pixels, then the noise. */
+/** The shape of the latents that a batch of pictures has. */
+export function latentShape(
+  { kind, tensor }: PreparedImage,
+  { vae }: { vae: Autoencoder },
+  batch: number,
+): number[] {
+  const [, , height = 0, width = 0] = tensor.shape;
+  const factor = kind === 'latents' ? 1 : vae.scaleFactor;
+  return [batch, vae.latentChannels, height / factor, width / factor];
+}
+
 export interface InitImageOptions {
   /** Whether noise is added for the run's first timestep; true unless given. */
   addNoise?: boolean;
 }
 
-/** Latents [B,C,h,w] of the init image, with the noise of the run's first timestep. */
+/**
+ * Latents [B,C,h,w] of the init image, with the noise of the run's first timestep. Draws, in this
+ * order: the posterior sample of the pixels, then the noise.
+ */
 export async function encodeInitImage(
   init: PreparedImage,
   { vae, unet }: { vae: Autoencoder; unet: UNet },
@@ -159,11 +197,13 @@ export async function encodeInitImage(
   { addNoise = true }: InitImageOptions = {},
 ): Promise<Tensor> {
   const { dtype, device } = unet.network;
-  using placed = init.tensor.to({ dtype, device });
+  using placed = init.tensor.to(init.kind === 'latents' ? { dtype, device } : { device });
   // One generator per picture: the pictures are tiled first, so that each has its own posterior.
   using source = Array.isArray(generator) ? tile(placed, batch) : placed.alias();
   using encoded = init.kind === 'latents' ? source.alias() : await vae.encode(source, generator);
-  using latents = tile(encoded, batch);
+  // The autoencoder may work in another dtype than the UNet.
+  using converted = encoded.to({ dtype });
+  using latents = tile(converted, batch);
   if (!addNoise) return latents.alias();
   using noise = noiseLike(latents, generator);
   return run.addNoise(latents, noise, run.timesteps[0] as number);

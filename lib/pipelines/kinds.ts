@@ -4,10 +4,20 @@ import { join } from 'node:path';
 import { type CheckpointFolder, requireComponent } from '../checkpoints/folder.js';
 import { readJsonObject } from '../checkpoints/json.js';
 import { CheckpointError } from '../errors.js';
+import {
+  type ClipPreprocessor,
+  isPreprocessor,
+  readPreprocessor,
+} from '../images/clip-preprocess.js';
 import { Autoencoder } from '../networks/autoencoder.js';
+import { AutoencoderTiny } from '../networks/autoencoder-tiny.js';
+import { MoVQ } from '../networks/movq.js';
 import { Network } from '../networks/network.js';
+import { Prior } from '../networks/prior.js';
+import { SafetyChecker } from '../networks/safety-checker.js';
 import { TextEncoder } from '../networks/text-encoder.js';
 import { UNet } from '../networks/unet.js';
+import { VisionEncoder } from '../networks/vision-encoder.js';
 import { isScheduler } from '../options.js';
 import { type Scheduler, schedulerFromConfig } from '../schedulers/index.js';
 import { ClipTokenizer } from '../tokenizer/index.js';
@@ -31,12 +41,68 @@ function networkKind<Component>(
 
 export const unetKind = networkKind(UNet, 'a UNet', ['UNet2DConditionModel']);
 
-export const autoencoderKind = networkKind(Autoencoder, 'an Autoencoder', ['AutoencoderKL']);
+export const autoencoderKind: ComponentKind<Autoencoder> = {
+  what: 'an Autoencoder',
+  is: (value) => value instanceof Autoencoder,
+  load: async ({ checkpoint, name, ...options }) => {
+    const classes = ['AutoencoderKL', 'AutoencoderTiny'];
+    const { folder, className } = requireComponent(checkpoint, name, classes);
+    const network = await Network.load(folder, className, options);
+    return className === 'AutoencoderTiny'
+      ? new AutoencoderTiny(network)
+      : new Autoencoder(network);
+  },
+};
+
+/**
+ * An autoencoder that may overflow in float16: where its config says so, it is loaded in float32,
+ * which diffusers converts it to at every use.
+ */
+export const upcastAutoencoderKind: ComponentKind<Autoencoder> = {
+  ...autoencoderKind,
+  load: async (source) => {
+    if (source.dtype !== 'float16') return autoencoderKind.load(source);
+    const folder = join(source.checkpoint.folder, source.name);
+    const { force_upcast: upcast = true } = await readJsonObject(join(folder, 'config.json'));
+    return autoencoderKind.load(upcast === false ? source : { ...source, dtype: 'float32' });
+  },
+};
 
 export const textEncoderKind = networkKind(TextEncoder, 'a TextEncoder', [
   'CLIPTextModel',
   'CLIPTextModelWithProjection',
 ]);
+
+export const safetyCheckerKind: ComponentKind<SafetyChecker> = {
+  what: 'a SafetyChecker',
+  hint: 'Use null to draw without one.',
+  is: (value) => value instanceof SafetyChecker,
+  load: async ({ checkpoint, name, ...options }) => {
+    const { folder } = requireComponent(checkpoint, name, ['StableDiffusionSafetyChecker']);
+    const extractor = checkpoint.components.get('feature_extractor');
+    const preprocessor = extractor && (await readPreprocessor(extractor.folder));
+    return SafetyChecker.load(folder, { ...options, preprocessor });
+  },
+};
+
+export const visionEncoderKind = networkKind(VisionEncoder, 'a VisionEncoder', [
+  'CLIPVisionModelWithProjection',
+]);
+
+export const priorKind = networkKind(Prior, 'a Prior', ['PriorTransformer']);
+
+export const movqKind = networkKind(MoVQ, 'a MoVQ', ['VQModel']);
+
+/** How pictures are prepared for CLIP. */
+export const preprocessorKind: ComponentKind<ClipPreprocessor> = {
+  what: 'the settings of a CLIPImageProcessor',
+  is: isPreprocessor,
+  load: async ({ checkpoint, name }) => {
+    const classes = ['', 'Fast', 'Pil'].map((suffix) => `CLIPImageProcessor${suffix}`);
+    const { folder } = requireComponent(checkpoint, name, [...classes, 'CLIPFeatureExtractor']);
+    return readPreprocessor(folder);
+  },
+};
 
 export const tokenizerKind: ComponentKind<ClipTokenizer> = {
   what: 'a ClipTokenizer',

@@ -1,65 +1,50 @@
-import { type CheckpointFolder, openCheckpointFolder } from '../checkpoints/folder.js';
-import { CheckpointError, DisposedError, expected, InvalidArgumentError } from '../errors.js';
-import { Autoencoder } from '../networks/autoencoder.js';
 import {
-  checkFunction,
-  checkKnownOptions,
-  checkScheduler,
-  checkSignal,
-  resolvePlacement,
-} from '../options.js';
+  type AdapterWeight,
+  checkAdapterWeights,
+  checkNames,
+  type FuseLoraOptions,
+  type LoadLoraOptions,
+  LoraAdapters,
+} from '../adapters/lora.js';
+import {
+  type LoadTextualInversionOptions,
+  TextualInversions,
+} from '../adapters/textual-inversion.js';
+import { openCheckpointFolder } from '../checkpoints/folder.js';
+import { DisposedError, expected, InvalidArgumentError } from '../errors.js';
+import { Autoencoder } from '../networks/autoencoder.js';
+import type { TextEncoder } from '../networks/text-encoder.js';
+import type { UNet } from '../networks/unet.js';
+import { checkKnownOptions, checkScheduler, resolvePlacement } from '../options.js';
 import type { Scheduler } from '../schedulers/index.js';
 import type { DType } from '../tensor.js';
+import type { ClipTokenizer } from '../tokenizer/index.js';
 import {
-  type ComponentOverrides,
   type ComponentSet,
   checkOverrides,
-  type LoadProgress,
   loadComponents,
   networksOf,
-  type PipelineFamily,
+  type PipelineConfig,
   retainAll,
-  slotsOf,
 } from './components.js';
+import {
+  checkLoadingOptions,
+  configOf,
+  type FromPipeOptions,
+  type FromPretrainedOptions,
+  mended,
+  type PipelineClass,
+  sharedComponents,
+  splitConfig,
+  splitConnected,
+} from './loading.js';
 
-/** Options of `fromPretrained`, beside components to use instead of the checkpoint's. */
-export interface LoadingOptions {
-  /** `'auto'` (default): float16 on CUDA, float32 on the CPU. The dtype on disk does not matter. */
-  dtype?: 'auto' | Extract<DType, 'float32' | 'float16' | 'bfloat16'>;
-  /** `'auto'` (default), `'cpu'`, `'cuda'` or `'cuda:1'`. */
-  device?: string;
-  /** Takes the weight files of a variant, such as `'fp16'`, where there are some. */
-  variant?: string;
-  /** Called as components are loaded. */
-  onProgress?: (progress: LoadProgress) => void;
-  /** Stops loading between two components. */
-  signal?: AbortSignal;
-}
-
-/** Values beside the parts that checkpoints are published with, such as `requiresAestheticsScore`. */
-export type PipelineConfig = Readonly<Record<string, boolean | number>>;
-
-/** Instead of what the checkpoint says; each for the pipelines whose `config` has it. */
-export interface ConfigOptions {
-  /** Stable Diffusion XL: the UNet takes an aesthetic score instead of a target size. */
-  requiresAestheticsScore?: boolean;
-  /** Stable Diffusion XL: without a negative prompt its embeddings are zeros. */
-  forceZerosForEmptyPrompt?: boolean;
-}
-
-export type FromPretrainedOptions<Components extends ComponentSet = ComponentSet> = LoadingOptions &
-  ConfigOptions &
-  ComponentOverrides<Components>;
-
-export type FromPipeOptions<Components extends ComponentSet = ComponentSet> = ConfigOptions &
-  ComponentOverrides<Components>;
-
-const loadingOptionNames = ['dtype', 'device', 'variant', 'onProgress', 'signal'];
-
-/** What makes pipelines of one class. */
-export interface PipelineClass<Components extends ComponentSet, Pipeline> {
-  readonly family: PipelineFamily<Components>;
-  new (components: Components, config: PipelineConfig): Pipeline;
+/** The parts that adapters change. */
+interface Adapted {
+  unet: UNet;
+  textEncoder: TextEncoder;
+  textEncoder2: TextEncoder;
+  tokenizer: ClipTokenizer;
 }
 
 /** What all pipelines share: components, their sharing, and their end. */
@@ -89,23 +74,23 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
   ): Promise<Pipeline> {
     checkLoadingOptions(this.family, options);
     const { dtype, device, variant, onProgress, signal, ...rest } = options;
-    const { config, parts } = splitConfig(this.family, rest);
+    const { connected, parts: own } = splitConnected(this.family, rest);
+    const { config: given, parts } = splitConfig(this.family, own);
     const overrides = checkOverrides(this.family, parts);
     signal?.throwIfAborted();
     const checkpoint = await openCheckpointFolder(path);
-    warnOfSafetyChecker(checkpoint);
     const placement = resolvePlacement({ dtype, device });
+    const config = { ...configOf(this.family, checkpoint), ...given };
     const components = await loadComponents(this.family, checkpoint, {
       ...placement,
       variant,
+      config,
       overrides,
+      connected,
       onProgress,
       signal,
     });
-    return new this(mended(this.family, components), {
-      ...configOf(this.family, checkpoint),
-      ...config,
-    });
+    return new this(mended(this.family, components), config);
   }
 
   /**
@@ -125,14 +110,15 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
       [...Object.keys(family.slots), ...Object.keys(family.config)],
       'fromPipe',
     );
-    const { config, parts } = splitConfig(family, overrides);
+    const { config: given, parts } = splitConfig(family, overrides);
+    const config = { ...family.config, ...pipe.config, ...given };
     const components = sharedComponents(family, pipe, checkOverrides(family, parts));
-    const reason = family.misfit(components);
+    const reason = family.misfit(components, config);
     if (reason !== undefined) {
       throw new InvalidArgumentError(`Expected components that fit together, but ${reason}.`);
     }
     retainAll(networksOf(components));
-    return new this(mended(family, components), { ...family.config, ...pipe.config, ...config });
+    return new this(mended(family, components), config);
   }
 
   /** The parts, as camelCase names. They belong to the pipeline: do not dispose them. */
@@ -172,6 +158,120 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
   /** Accepted for diffusers' sake: memory-efficient attention (SDPA) is always on. */
   enableXformersMemoryEfficientAttention(): void {}
 
+  // Adapters. They change networks, so all pipelines that share those see the change; it takes its
+  // turn between two runs of a network, in the middle of a generation if one is on its way.
+
+  /**
+   * Loads a LoRA file, in the form of diffusers, peft or Kohya, and makes it the active adapter, with
+   * weight 1, of the networks it has layers for. The file must stay where it is while it is loaded.
+   *
+   * @param path A `.safetensors` file, or a folder with one.
+   * @throws CheckpointError for a file of another kind, or for another base model
+   */
+  async loadLoraWeights(path: string, options: LoadLoraOptions = {}): Promise<void> {
+    checkKnownOptions(options, ['adapterName', 'weightName'], 'loadLoraWeights');
+    await this.#lora.load(path, options);
+  }
+
+  /**
+   * Makes these adapters the active ones, several at once if need be, each with its weight: one
+   * number for all, one per adapter, or `{ unet, textEncoder, textEncoder2 }`; 1 unless given.
+   */
+  async setAdapters(
+    names: string | readonly string[],
+    weights?: AdapterWeight | readonly AdapterWeight[],
+  ): Promise<void> {
+    const list = checkNames(names, 'adapterNames');
+    await this.#lora.set(list, checkAdapterWeights(list, weights));
+  }
+
+  /** Names of the active adapters. */
+  getActiveAdapters(): string[] {
+    return this.#lora.active;
+  }
+
+  /** Names of all loaded adapters. */
+  getListAdapters(): string[] {
+    return this.#lora.names;
+  }
+
+  async deleteAdapters(names: string | readonly string[]): Promise<void> {
+    await this.#lora.delete(checkNames(names, 'adapterNames'));
+  }
+
+  /** Forgets all adapters. Except for fused ones, the weights are the checkpoint's again, bit for bit. */
+  async unloadLoraWeights(): Promise<void> {
+    const lora = this.#lora;
+    await lora.delete(lora.names);
+  }
+
+  /** Takes adapters out of the weights, and keeps them for `enableLora()`. */
+  async disableLora(): Promise<void> {
+    await this.#lora.enable(false);
+  }
+
+  async enableLora(): Promise<void> {
+    await this.#lora.enable(true);
+  }
+
+  /**
+   * Makes the active adapters stay, with their weights times `loraScale`, whatever is set or unloaded
+   * later. No run is the faster for it: adapters are always part of the weights.
+   */
+  async fuseLora(options: FuseLoraOptions = {}): Promise<void> {
+    checkKnownOptions(options, ['loraScale', 'adapterNames'], 'fuseLora');
+    await this.#lora.fuse(options);
+  }
+
+  async unfuseLora(): Promise<void> {
+    await this.#lora.unfuse();
+  }
+
+  /**
+   * Loads a textual inversion: a new word for prompts, `token`, or the name in the file.
+   *
+   * @param path A `.safetensors` file, or a folder with one.
+   * @throws CheckpointError for a file of another kind, or for another base model
+   */
+  async loadTextualInversion(
+    path: string,
+    options: LoadTextualInversionOptions = {},
+  ): Promise<void> {
+    checkKnownOptions(options, ['token', 'weightName'], 'loadTextualInversion');
+    await this.#textualInversions.load(path, options);
+  }
+
+  /** Forgets the named tokens, or all. */
+  async unloadTextualInversion(tokens?: string | readonly string[]): Promise<void> {
+    await this.#textualInversions.unload(
+      tokens === undefined ? undefined : checkNames(tokens, 'tokens'),
+    );
+  }
+
+  get #lora(): LoraAdapters {
+    const { unet, textEncoder, textEncoder2 } = this.#adapted;
+    if (unet === undefined) throw this.#notAdaptable();
+    return new LoraAdapters({
+      unet: unet.network,
+      textEncoder: textEncoder?.network,
+      textEncoder2: textEncoder2?.network,
+    });
+  }
+
+  get #textualInversions(): TextualInversions {
+    const { textEncoder, tokenizer } = this.#adapted;
+    if (textEncoder === undefined || tokenizer === undefined) throw this.#notAdaptable();
+    return TextualInversions.of(textEncoder.network, tokenizer);
+  }
+
+  get #adapted(): Partial<Adapted> {
+    return this.components as Partial<Adapted>;
+  }
+
+  #notAdaptable(): InvalidArgumentError {
+    return new InvalidArgumentError(`The ${this.constructor.name} has no parts that this changes.`);
+  }
+
   /** Frees the networks that no other pipeline shares. Safe to call twice. */
   dispose(): void {
     if (this.#disposed) return;
@@ -194,88 +294,4 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
   #autoencoders(): Autoencoder[] {
     return Object.values(this.#components).filter((part) => part instanceof Autoencoder);
   }
-}
-
-function checkLoadingOptions<Components extends ComponentSet>(
-  { slots, config }: PipelineFamily<Components>,
-  options: LoadingOptions,
-): void {
-  const known = [...loadingOptionNames, ...Object.keys(slots), ...Object.keys(config)];
-  checkKnownOptions(options, known, 'fromPretrained');
-  const { variant, onProgress, signal } = options;
-  if (variant !== undefined && !(typeof variant === 'string' && /^[\w-]+$/.test(variant))) {
-    throw expected("a name such as 'fp16'", 'variant', variant);
-  }
-  checkFunction(onProgress, 'onProgress');
-  checkSignal(signal);
-}
-
-function warnOfSafetyChecker({ folder, components }: CheckpointFolder): void {
-  if (!components.has('safety_checker')) return;
-  process.emitWarning(
-    `The checkpoint ${folder} has a safety checker, which torchbrush does not run yet. Check pictures yourself before you show them.`,
-    { code: 'TORCHBRUSH_NO_SAFETY_CHECKER' },
-  );
-}
-
-function mended<Components extends ComponentSet>(
-  { mendScheduler }: PipelineFamily<Components>,
-  components: Components,
-): Components {
-  const { scheduler } = components;
-  return { ...components, scheduler: mendScheduler?.(scheduler) ?? scheduler };
-}
-
-/** Options are parts or values of the family's config. @throws InvalidArgumentError */
-function splitConfig<Components extends ComponentSet>(
-  { config: known }: PipelineFamily<Components>,
-  options: object,
-): { config: PipelineConfig; parts: ComponentOverrides<Components> } {
-  const config: Record<string, boolean | number> = {};
-  const parts: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(options)) {
-    if (!Object.hasOwn(known, name)) parts[name] = value;
-    else if (typeof value === typeof known[name]) config[name] = value as boolean | number;
-    else if (value !== undefined) throw expected(`a ${typeof known[name]}`, name, value);
-  }
-  return { config, parts: parts as ComponentOverrides<Components> };
-}
-
-/** The family's values as `model_index.json` has them. @throws CheckpointError */
-function configOf<Components extends ComponentSet>(
-  { config: known }: PipelineFamily<Components>,
-  { folder, values }: CheckpointFolder,
-): PipelineConfig {
-  const config: Record<string, boolean | number> = {};
-  for (const [name, fallback] of Object.entries(known)) {
-    const value = values[name] ?? fallback;
-    if (typeof value !== typeof fallback) {
-      throw new CheckpointError(
-        `The model_index.json of ${folder} has ${JSON.stringify(value)} for ${name}; expected a ${typeof fallback}.`,
-      );
-    }
-    config[name] = value as boolean | number;
-  }
-  return config;
-}
-
-function sharedComponents<Components extends ComponentSet>(
-  { slots }: PipelineFamily<Components>,
-  pipe: DiffusionPipeline,
-  overrides: ComponentOverrides<Components>,
-): Components {
-  const theirs = pipe.components as unknown as Record<string, unknown>;
-  const given = overrides as Record<string, unknown>;
-  const components: Record<string, unknown> = {};
-  const missing: string[] = [];
-  for (const [name, { kind, optional = false }] of slotsOf(slots)) {
-    if (given[name] === null) continue;
-    const part = given[name] ?? theirs[name];
-    if (part !== undefined && kind.is(part)) components[name] = part;
-    else if (!optional) missing.push(`${name} (${kind.what})`);
-  }
-  if (missing.length === 0) return components as unknown as Components;
-  throw new InvalidArgumentError(
-    `The ${pipe.constructor.name} lacks ${missing.join(', ')}. Pass what is missing to fromPipe.`,
-  );
 }

@@ -2,9 +2,16 @@
 // but where the first latents come from.
 import { expected, InvalidArgumentError } from '../errors.js';
 import type { Autoencoder } from '../networks/autoencoder.js';
+import type { SafetyChecker } from '../networks/safety-checker.js';
 import type { TextEncoder } from '../networks/text-encoder.js';
 import type { UNet } from '../networks/unet.js';
-import { checkInteger, checkPrompt, checkTensor, defaults } from '../options.js';
+import {
+  checkInteger,
+  checkNegativePrompts,
+  checkPrompt,
+  checkTensor,
+  defaults,
+} from '../options.js';
 import {
   checkEmbeddingLength,
   encodePrompts,
@@ -16,8 +23,8 @@ import type { SchedulerRun } from '../schedulers/scheduler.js';
 import type { Tensor } from '../tensor.js';
 import type { ClipTokenizer } from '../tokenizer/index.js';
 import type { PipelineFamily } from './components.js';
-import { Conditioning } from './conditioning.js';
-import { misfit } from './fit.js';
+import { Conditions } from './conditions.js';
+import { misfitOfEmbeddings, misfitOfLatents, misfitOfPlaces, misfitOfTokens } from './fit.js';
 import {
   checkEta,
   checkGeneration,
@@ -32,6 +39,7 @@ import {
 } from './generation.js';
 import {
   autoencoderKind,
+  safetyCheckerKind,
   schedulerKind,
   textEncoderKind,
   tokenizerKind,
@@ -45,6 +53,8 @@ export interface StableDiffusionComponents {
   tokenizer: ClipTokenizer;
   unet: UNet;
   scheduler: Scheduler;
+  /** Blackens pictures that its checkpoint's authors did not want drawn. */
+  safetyChecker?: SafetyChecker;
 }
 
 export const stableDiffusion: PipelineFamily<StableDiffusionComponents> = {
@@ -54,9 +64,14 @@ export const stableDiffusion: PipelineFamily<StableDiffusionComponents> = {
     vae: { name: 'vae', kind: autoencoderKind },
     unet: { name: 'unet', kind: unetKind },
     tokenizer: { name: 'tokenizer', kind: tokenizerKind },
+    safetyChecker: { name: 'safety_checker', kind: safetyCheckerKind, optional: true },
   },
   config: {},
-  misfit,
+  misfit: (components) =>
+    misfitOfLatents(components) ??
+    misfitOfEmbeddings(components.unet, [components.textEncoder]) ??
+    misfitOfTokens(components.tokenizer, components.textEncoder) ??
+    misfitOfPlaces(components),
   mendScheduler,
 };
 
@@ -114,8 +129,9 @@ export interface StableDiffusionRequest extends GenerationRequest {
 export function checkRequest(
   components: Readonly<StableDiffusionComponents>,
   options: StableDiffusionOptions & { guidanceRescale?: number },
+  defaultGuidanceScale: number = defaults.guidanceScale,
 ): StableDiffusionRequest {
-  const guidanceScale = checkGuidanceScale(options, defaults.guidanceScale);
+  const guidanceScale = checkGuidanceScale(options, defaultGuidanceScale);
   const guided = guidanceScale > 1 && components.unet.timeCondProjDim === undefined;
   const prompt = checkPrompts(components, options, guided);
   const prompts = prompt.prompts?.length ?? (prompt.promptEmbeds?.shape[0] as number);
@@ -127,8 +143,9 @@ export function checkRequest(
   };
 }
 
-function checkPrompts(
-  components: Readonly<StableDiffusionComponents>,
+/** @throws InvalidArgumentError */
+export function checkPrompts(
+  components: Pick<StableDiffusionComponents, 'textEncoder' | 'tokenizer' | 'unet'>,
   options: StableDiffusionOptions,
   guided: boolean,
 ): PromptOptions {
@@ -195,19 +212,10 @@ function exactlyOne(first: string, a: unknown, second: string, b: unknown): void
   );
 }
 
-function checkNegativePrompts(value: unknown, count: number): string[] | undefined {
-  if (value === undefined) return undefined;
-  const texts = checkPrompt(value, 'negativePrompt');
-  if (typeof value === 'string') return Array.from({ length: count }, () => value);
-  if (texts.length !== count)
-    throw expected(`${count} texts, one per prompt,`, 'negativePrompt', texts);
-  return texts;
-}
-
 function checkEmbeddings(
   value: Tensor | undefined,
   name: string,
-  { unet }: Readonly<StableDiffusionComponents>,
+  { unet }: { unet: UNet },
 ): Tensor | undefined {
   if (value === undefined) return undefined;
   const tensor = checkTensor(value, name, 3);
@@ -234,8 +242,8 @@ export async function generate(
   run: SchedulerRun,
   firstLatents: () => Promise<Tensor>,
 ): Promise<Pictures> {
-  const { unet, vae } = components;
-  using conditioning = await encode(components, request.prompt);
+  const { unet, vae, safetyChecker } = components;
+  using conditions = await encodeConditions(components, request.prompt);
   request.signal?.throwIfAborted();
   using latents = await firstLatents();
   using timestepCond = unet.guidanceEmbedding(request.guidanceScale, request.batch);
@@ -247,21 +255,19 @@ export async function generate(
     guidanceRescale: request.guidanceRescale,
     eta: request.eta,
     predict: (sample, timestep, guided) => {
-      const { promptEmbeds } = conditioning.of(guided);
+      const { promptEmbeds } = conditions.of(guided);
       return unet.predict(sample, timestep, promptEmbeds, { timestepCond });
     },
-    decode: (scaled) => vae.decode(scaled),
+    decoder: vae,
+    safetyChecker,
   });
   return pictures;
 }
 
-async function encode(
-  { tokenizer, textEncoder }: Readonly<StableDiffusionComponents>,
+export async function encodeConditions(
+  { tokenizer, textEncoder }: Pick<StableDiffusionComponents, 'textEncoder' | 'tokenizer'>,
   prompt: PromptOptions,
-): Promise<Conditioning> {
+): Promise<Conditions<'promptEmbeds'>> {
   const { positive, negative } = await encodePrompts(tokenizer, textEncoder, prompt);
-  return new Conditioning(
-    { promptEmbeds: positive },
-    negative === undefined ? undefined : { promptEmbeds: negative },
-  );
+  return Conditions.fromHalves({ promptEmbeds: positive }, negative && { promptEmbeds: negative });
 }

@@ -57,6 +57,15 @@ export function integer(fallback: number, { min = 0 }: { min?: number } = {}): F
   };
 }
 
+/** A seed of random numbers; negative ones wrap as in torch. */
+export const seed: Field<number> = {
+  fallback: 0,
+  read: (value, name) => {
+    if (!Number.isSafeInteger(value)) throw expected('a whole number', name, value);
+    return value as number;
+  },
+};
+
 export function flag(fallback: boolean): Field<boolean> {
   return {
     fallback,
@@ -120,12 +129,26 @@ export const PREDICTION_TYPES = [
 ] as const;
 export type PredictionType = (typeof PREDICTION_TYPES)[number];
 
+/** The beta schedules that every class knows. */
+export const BETA_SCHEDULES = ['linear', 'scaled_linear', 'squaredcos_cap_v2'] as const;
+
+/** Where the variance of a step's noise comes from; each class knows some of them. */
+export const VARIANCE_TYPES = [
+  'fixed_small',
+  'fixed_small_log',
+  'fixed_large',
+  'fixed_large_log',
+  'learned',
+  'learned_range',
+] as const;
+export type VarianceType = (typeof VARIANCE_TYPES)[number];
+
 /** The fields that describe the model, for every class alike. */
 export const MODEL_FIELDS = {
   numTrainTimesteps: integer(1000, { min: 1 }),
   betaStart: number(0.0001),
   betaEnd: number(0.02),
-  betaSchedule: choice(['linear', 'scaled_linear', 'squaredcos_cap_v2'], 'linear'),
+  betaSchedule: choice(BETA_SCHEDULES, 'linear'),
   trainedBetas: optional(numbers),
   predictionType: choice(PREDICTION_TYPES, 'epsilon'),
 } as const;

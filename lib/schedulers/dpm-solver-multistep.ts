@@ -21,6 +21,7 @@ import {
   optional,
   readConfig,
   supportedPrediction,
+  VARIANCE_TYPES,
 } from './config.js';
 import {
   addsNoise,
@@ -39,6 +40,7 @@ import { History } from './history.js';
 import { evaluate, type LinearForm, promote } from './linear-form.js';
 import { makePositiveAlphasCumprod, makeSigmaTable } from './noise-schedule.js';
 import { at } from './numerics.js';
+import { isLearned } from './posterior.js';
 import { SigmaRun } from './run.js';
 import {
   checkStartOptions,
@@ -76,7 +78,7 @@ const FIELDS = {
   flowShift: number(1),
   finalSigmasType: choice(['zero', 'sigma_min'], 'zero'),
   lambdaMinClipped: nullAsDefault(number(Number.NEGATIVE_INFINITY)),
-  varianceType: optional(choice(['learned', 'learned_range'], 'learned')),
+  varianceType: optional(choice(VARIANCE_TYPES, 'learned')),
   timestepSpacing: choice(TIMESTEP_SPACINGS, 'linspace'),
   stepsOffset: integer(0),
   rescaleBetasZeroSnr: flag(false),
@@ -263,7 +265,7 @@ export class DPMSolverMultistepRun extends SigmaRun {
     const x = sample.alias();
     // A learned variance follows the prediction in the channels.
     const output =
-      varianceType !== null && this.#config.predictionType === 'epsilon'
+      isLearned(varianceType) && this.#config.predictionType === 'epsilon'
         ? narrow(modelOutput, 1, 0, 3)
         : modelOutput.alias();
     if (solvesForImage(algorithmType)) {

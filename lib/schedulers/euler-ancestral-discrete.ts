@@ -9,9 +9,8 @@ import type { SchedulerConfig, SchedulerConfigInput, SchedulerOverrides } from '
 import { choice, flag, integer, MODEL_FIELDS, readConfig, supportedPrediction } from './config.js';
 import { denoised, eulerUpdate } from './euler-discrete.js';
 import { evaluate, type LinearForm, plus } from './linear-form.js';
-import { makePositiveAlphasCumprod, makeSigmaTable } from './noise-schedule.js';
-import { interpolate } from './numerics.js';
-import { SigmaRun } from './run.js';
+import { makePositiveAlphasCumprod } from './noise-schedule.js';
+import { ScaledSigmaRun } from './run.js';
 import {
   checkStepCount,
   type Scheduler,
@@ -19,9 +18,10 @@ import {
   type StepOptions,
   skipTimesteps,
 } from './scheduler.js';
+import { makeSigmaTables, type SigmaTables, spacedSchedule } from './sigma-schedule.js';
 import { initialSigma } from './sigmas.js';
 import { drawNoise } from './step-noise.js';
-import { spacedTimesteps, TIMESTEP_SPACINGS } from './timesteps.js';
+import { TIMESTEP_SPACINGS } from './timesteps.js';
 
 const FIELDS = {
   ...MODEL_FIELDS,
@@ -49,7 +49,7 @@ export class EulerAncestralDiscreteScheduler implements Scheduler {
   readonly className = EulerAncestralDiscreteScheduler.className;
   readonly customSchedules = EulerAncestralDiscreteScheduler.customSchedules;
   readonly config: EulerAncestralDiscreteConfig;
-  readonly #sigmaTable: Float32Array;
+  readonly #tables: SigmaTables;
 
   /** @throws ERR_INVALID_ARGUMENT */
   static fromConfig(
@@ -63,41 +63,30 @@ export class EulerAncestralDiscreteScheduler implements Scheduler {
 
   private constructor(config: EulerAncestralDiscreteConfig) {
     this.config = config;
-    this.#sigmaTable = makeSigmaTable(makePositiveAlphasCumprod(config));
+    this.#tables = makeSigmaTables(makePositiveAlphasCumprod(config));
   }
 
   start(options: StartOptions): EulerAncestralDiscreteRun {
     const numInferenceSteps = checkStepCount(options, this);
-    const { numTrainTimesteps, stepsOffset, timestepSpacing: spacing } = this.config;
-    const timesteps = spacedTimesteps({
-      spacing,
-      numTrainTimesteps,
-      numInferenceSteps,
-      stepsOffset,
-    }).map(Math.fround);
-    const levels = timesteps.map((t) => interpolate(t, this.#sigmaTable));
+    const request = { kind: 'steps', numInferenceSteps } as const;
+    const { timesteps, levels } = spacedSchedule(this.config, this.#tables, request);
     const sigmas = [...levels, 0].map(Math.fround);
     const begin = skipTimesteps(timesteps, numInferenceSteps, 1, options);
-    const initNoiseSigma = initialSigma(sigmas, spacing);
+    const initNoiseSigma = initialSigma(sigmas, this.config.timestepSpacing);
     return new EulerAncestralDiscreteRun({ begin, sigmas, initNoiseSigma }, timesteps, this.config);
   }
 }
 
-export class EulerAncestralDiscreteRun extends SigmaRun {
+export class EulerAncestralDiscreteRun extends ScaledSigmaRun {
   readonly #predictionType: (typeof PREDICTIONS)[number];
 
   constructor(
-    schedule: ConstructorParameters<typeof SigmaRun>[0],
+    schedule: ConstructorParameters<typeof ScaledSigmaRun>[0],
     timesteps: readonly number[],
     config: EulerAncestralDiscreteConfig,
   ) {
     super(schedule, timesteps);
     this.#predictionType = supportedPrediction(config, PREDICTIONS);
-  }
-
-  override scaleModelInput(sample: Tensor, timestep: number): Tensor {
-    const sigma = this.sigmaAt(this.stepIndex(timestep));
-    return evaluate([[1 / Math.sqrt(sigma ** 2 + 1), sample]], sample.dtype);
   }
 
   protected update(

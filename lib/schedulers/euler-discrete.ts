@@ -7,20 +7,11 @@
 import { expected } from '../errors.js';
 import type { Tensor } from '../tensor.js';
 import type { SchedulerConfig, SchedulerConfigInput, SchedulerOverrides } from './config.js';
-import {
-  choice,
-  flag,
-  integer,
-  MODEL_FIELDS,
-  number,
-  optional,
-  readConfig,
-  supportedPrediction,
-} from './config.js';
+import { choice, flag, number, optional, readConfig, supportedPrediction } from './config.js';
 import { evaluate, type LinearForm, minus, plus, times } from './linear-form.js';
-import { makePositiveAlphasCumprod, makeSigmaTable } from './noise-schedule.js';
-import { at, interpolate, linspaceFloat32 } from './numerics.js';
-import { SigmaRun } from './run.js';
+import { makePositiveAlphasCumprod } from './noise-schedule.js';
+import { at, linspaceFloat32 } from './numerics.js';
+import { ScaledSigmaRun } from './run.js';
 import {
   checkStartOptions,
   type ScheduleRequest,
@@ -29,21 +20,22 @@ import {
   type StepOptions,
   skipTimesteps,
 } from './scheduler.js';
-import { formulaSigmas, initialSigma, logSigmaTable, sigmaFormula, sigmaToT } from './sigmas.js';
+import {
+  makeSigmaTables,
+  SIGMA_FIELDS,
+  type SigmaTables,
+  spacedSchedule,
+  withFormula,
+} from './sigma-schedule.js';
+import { initialSigma, sigmaFormula, sigmaToT } from './sigmas.js';
 import { drawNoise } from './step-noise.js';
-import { spacedTimesteps, TIMESTEP_SPACINGS } from './timesteps.js';
 
 const FIELDS = {
-  ...MODEL_FIELDS,
+  ...SIGMA_FIELDS,
   interpolationType: choice(['linear', 'log_linear'], 'linear'),
-  useKarrasSigmas: flag(false),
-  useExponentialSigmas: flag(false),
-  useBetaSigmas: flag(false),
   sigmaMin: optional(number(0)),
   sigmaMax: optional(number(0)),
-  timestepSpacing: choice(TIMESTEP_SPACINGS, 'linspace'),
   timestepType: choice(['discrete', 'continuous'], 'discrete'),
-  stepsOffset: integer(0),
   rescaleBetasZeroSnr: flag(false),
   finalSigmasType: choice(['zero', 'sigma_min'], 'zero'),
 } as const;
@@ -74,6 +66,11 @@ export function denoised<T>(
   }
 }
 
+/** dx/dσ = (x − D)/σ: where the probability flow leads. */
+export function derivative<T>(x: LinearForm<T>, D: LinearForm<T>, sigma: number): LinearForm<T> {
+  return times(1 / sigma, minus(x, D));
+}
+
 /** x + (x − D)/σ̂ · (σ_next − σ̂) */
 export function eulerUpdate<T>(
   x: LinearForm<T>,
@@ -81,8 +78,7 @@ export function eulerUpdate<T>(
   sigmaHat: number,
   sigmaNext: number,
 ): LinearForm<T> {
-  const d = times(1 / sigmaHat, minus(x, D));
-  return plus(x, times(sigmaNext - sigmaHat, d));
+  return plus(x, times(sigmaNext - sigmaHat, derivative(x, D, sigmaHat)));
 }
 
 /** Euler steps, deterministic unless `sChurn` adds noise. */
@@ -92,8 +88,7 @@ export class EulerDiscreteScheduler implements Scheduler {
   readonly className = EulerDiscreteScheduler.className;
   readonly customSchedules = EulerDiscreteScheduler.customSchedules;
   readonly config: EulerDiscreteConfig;
-  readonly #sigmaTable: Float32Array;
-  readonly #logSigmas: Float32Array;
+  readonly #tables: SigmaTables;
 
   /** @throws ERR_INVALID_ARGUMENT */
   static fromConfig(
@@ -108,8 +103,7 @@ export class EulerDiscreteScheduler implements Scheduler {
   private constructor(config: EulerDiscreteConfig) {
     sigmaFormula(config);
     this.config = config;
-    this.#sigmaTable = makeSigmaTable(makePositiveAlphasCumprod(config));
-    this.#logSigmas = logSigmaTable(this.#sigmaTable);
+    this.#tables = makeSigmaTables(makePositiveAlphasCumprod(config));
   }
 
   start(options: StartOptions): EulerDiscreteRun {
@@ -148,51 +142,36 @@ export class EulerDiscreteScheduler implements Scheduler {
   #custom(sigmas: readonly number[]) {
     const timesteps = sigmas
       .slice(0, -1)
-      .map((sigma) => sigmaToT(sigma, this.#logSigmas, { float32: true }));
+      .map((sigma) => sigmaToT(sigma, this.#tables.logSigmas, { float32: true }));
     return { timesteps, sigmas: [...sigmas] };
   }
 
   #spaced(request: Exclude<ScheduleRequest, { kind: 'sigmas' }>) {
-    const { numTrainTimesteps, stepsOffset, timestepSpacing: spacing } = this.config;
-    const numInferenceSteps =
-      request.kind === 'steps' ? request.numInferenceSteps : request.timesteps.length;
-    const spaced =
-      request.kind === 'steps'
-        ? spacedTimesteps({ spacing, numTrainTimesteps, numInferenceSteps, stepsOffset })
-        : request.timesteps;
-    let timesteps = spaced.map(Math.fround);
-
-    const table = this.#sigmaTable;
-    const logs = this.#logSigmas;
+    const { sigmas: table, logSigmas } = this.#tables;
+    const spaced = spacedSchedule(this.config, this.#tables, request);
+    const count = spaced.timesteps.length + 1;
     const levels =
       this.config.interpolationType === 'linear'
-        ? timesteps.map((t) => interpolate(t, table))
-        : Array.from(linspaceFloat32(at(logs, -1), at(logs, 0), numInferenceSteps + 1), (log) =>
+        ? spaced.levels
+        : Array.from(linspaceFloat32(at(logSigmas, -1), at(logSigmas, 0), count), (log) =>
             Math.fround(Math.exp(log)),
           );
-    const ends = { sigmaMax: at(levels, 0), sigmaMin: at(levels, -1) };
-    const formula = formulaSigmas(this.config, ends, numInferenceSteps);
-    if (formula !== undefined) timesteps = formula.map((sigma) => sigmaToT(sigma, logs));
+    const schedule = withFormula(this.config, this.#tables, { ...spaced, levels });
     const last = this.config.finalSigmasType === 'zero' ? 0 : at(table, 0);
-    return { timesteps, sigmas: [...(formula ?? levels), last] };
+    return { timesteps: schedule.timesteps, sigmas: [...schedule.levels, last] };
   }
 }
 
-export class EulerDiscreteRun extends SigmaRun {
+export class EulerDiscreteRun extends ScaledSigmaRun {
   readonly #predictionType: EulerPredictionType;
 
   constructor(
-    schedule: ConstructorParameters<typeof SigmaRun>[0],
+    schedule: ConstructorParameters<typeof ScaledSigmaRun>[0],
     timesteps: readonly number[],
     config: EulerDiscreteConfig,
   ) {
     super(schedule, timesteps);
     this.#predictionType = supportedPrediction(config, PREDICTIONS);
-  }
-
-  override scaleModelInput(sample: Tensor, timestep: number): Tensor {
-    const sigma = this.sigmaAt(this.stepIndex(timestep));
-    return evaluate([[1 / Math.sqrt(sigma ** 2 + 1), sample]], sample.dtype);
   }
 
   protected update(

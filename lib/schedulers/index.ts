@@ -3,16 +3,29 @@
 import { CheckpointError } from '../errors.js';
 import { configClassName, type SchedulerConfigInput } from './config.js';
 import { DDIMScheduler } from './ddim.js';
+import { DDPMScheduler } from './ddpm.js';
 import { DPMSolverMultistepScheduler } from './dpm-solver-multistep.js';
+import { DPMSolverSDEScheduler } from './dpm-solver-sde.js';
 import { EulerAncestralDiscreteScheduler } from './euler-ancestral-discrete.js';
 import { EulerDiscreteScheduler } from './euler-discrete.js';
+import { HeunDiscreteScheduler } from './heun-discrete.js';
+import { KDPM2AncestralDiscreteScheduler } from './kdpm2-ancestral-discrete.js';
+import { KDPM2DiscreteScheduler } from './kdpm2-discrete.js';
+import { LMSDiscreteScheduler } from './lms-discrete.js';
 import { PNDMScheduler } from './pndm.js';
 import type { CustomSchedules, Scheduler } from './scheduler.js';
+import { UnCLIPScheduler } from './unclip.js';
 
 export { DDIMScheduler } from './ddim.js';
+export { DDPMScheduler } from './ddpm.js';
 export { DPMSolverMultistepScheduler } from './dpm-solver-multistep.js';
+export { DPMSolverSDEScheduler } from './dpm-solver-sde.js';
 export { EulerAncestralDiscreteScheduler } from './euler-ancestral-discrete.js';
 export { EulerDiscreteScheduler } from './euler-discrete.js';
+export { HeunDiscreteScheduler } from './heun-discrete.js';
+export { KDPM2AncestralDiscreteScheduler } from './kdpm2-ancestral-discrete.js';
+export { KDPM2DiscreteScheduler } from './kdpm2-discrete.js';
+export { LMSDiscreteScheduler } from './lms-discrete.js';
 export { PNDMScheduler } from './pndm.js';
 export type {
   CustomSchedules,
@@ -21,6 +34,7 @@ export type {
   StartOptions,
   StepOptions,
 } from './scheduler.js';
+export { UnCLIPScheduler } from './unclip.js';
 
 /** What a scheduler class offers before there is an instance. */
 export interface SchedulerClass {
@@ -31,10 +45,17 @@ export interface SchedulerClass {
 
 const SCHEDULERS: readonly SchedulerClass[] = [
   DDIMScheduler,
+  DDPMScheduler,
   DPMSolverMultistepScheduler,
+  DPMSolverSDEScheduler,
   EulerAncestralDiscreteScheduler,
   EulerDiscreteScheduler,
+  HeunDiscreteScheduler,
+  KDPM2AncestralDiscreteScheduler,
+  KDPM2DiscreteScheduler,
+  LMSDiscreteScheduler,
   PNDMScheduler,
+  UnCLIPScheduler,
 ];
 
 /** Names of the scheduler classes, sorted. */

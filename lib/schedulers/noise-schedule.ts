@@ -4,25 +4,37 @@
  *
  * DDPM: https://arxiv.org/abs/2006.11239
  * Cosine schedule: https://arxiv.org/abs/2102.09672
+ * Sigmoid schedule: https://arxiv.org/abs/2203.02923
+ * Laplace schedule: https://arxiv.org/abs/2407.03297
  * Zero terminal signal-to-noise ratio: https://arxiv.org/abs/2305.08891
  */
 
 import { linspaceFloat32 } from './numerics.js';
 
-/** Beta schedules that every scheduler knows. */
-export type BetaSchedule = 'linear' | 'scaled_linear' | 'squaredcos_cap_v2';
+/** Beta schedules; every scheduler knows the first three, some know others. */
+export type BetaSchedule =
+  | 'linear'
+  | 'scaled_linear'
+  | 'squaredcos_cap_v2'
+  | 'exp'
+  | 'laplace'
+  | 'sigmoid';
 
-export interface NoiseScheduleConfig {
+export interface BetaConfig {
   readonly numTrainTimesteps: number;
   readonly betaStart: number;
   readonly betaEnd: number;
   readonly betaSchedule: BetaSchedule;
   readonly trainedBetas: readonly number[] | null;
-  readonly rescaleBetasZeroSnr?: boolean;
+}
+
+export interface NoiseScheduleConfig extends BetaConfig {
+  /** Said by each class, since a class without the field may keep another's. */
+  readonly rescaleBetasZeroSnr: boolean;
 }
 
 /** Variance of the noise that each training timestep adds, float32. */
-export function makeBetas(config: NoiseScheduleConfig): Float32Array {
+export function makeBetas(config: BetaConfig): Float32Array {
   const { betaStart, betaEnd, numTrainTimesteps } = config;
   if (config.trainedBetas !== null) return Float32Array.from(config.trainedBetas);
   switch (config.betaSchedule) {
@@ -34,11 +46,36 @@ export function makeBetas(config: NoiseScheduleConfig): Float32Array {
         (root) => root * root,
       );
     case 'squaredcos_cap_v2':
-      return betasForAlphaBar(numTrainTimesteps, (u) => {
-        const root = Math.cos(((u + 0.008) / 1.008) * (Math.PI / 2));
-        return root * root;
-      });
+      return betasForAlphaBar(numTrainTimesteps, cosineAlphaBar);
+    case 'exp':
+      return betasForAlphaBar(numTrainTimesteps, (u) => Math.exp(-12 * u));
+    case 'laplace':
+      return betasForAlphaBar(numTrainTimesteps, laplaceAlphaBar);
+    case 'sigmoid': {
+      const range = Math.fround(betaEnd - betaStart);
+      const start = Math.fround(betaStart);
+      return linspaceFloat32(-6, 6, numTrainTimesteps).map(
+        (x) => Math.fround(sigmoidFloat32(x) * range) + start,
+      );
+    }
   }
+}
+
+function cosineAlphaBar(u: number): number {
+  const root = Math.cos(((u + 0.008) / 1.008) * (Math.PI / 2));
+  return root * root;
+}
+
+function laplaceAlphaBar(u: number): number {
+  const side = u > 0.5 ? -1 : 1;
+  const lambda = -0.5 * side * Math.log(1 - 2 * Math.abs(0.5 - u) + 1e-6);
+  const snr = Math.exp(lambda);
+  return Math.sqrt(snr / (1 + snr));
+}
+
+/** The logistic function, rounded to float32 operation by operation. */
+function sigmoidFloat32(x: number): number {
+  return Math.fround(1 / Math.fround(1 + Math.fround(Math.exp(-x))));
 }
 
 /** Betas of a continuous ᾱ(u), u from 0 to 1, capped where the ratio of neighbours vanishes. */

@@ -123,3 +123,10 @@ export function logFloat32(x: number): number {
   const ratio = Math.fround(polynomial(LOG_NUMERATOR, z) / polynomial(LOG_DENOMINATOR, z));
   return multiplyAdd(exponent, LN2, ratio);
 }
+
+/** `exp(lerp(log(a), log(b), 0.5))` of float32 tensors in torch, rounded after each operation. */
+export function geometricMeanFloat32(a: number, b: number): number {
+  const start = Math.fround(Math.log(a));
+  const end = Math.fround(Math.log(b));
+  return Math.fround(Math.exp(Math.fround(end - Math.fround(end - start) / 2)));
+}

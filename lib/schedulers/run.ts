@@ -3,6 +3,7 @@
 import { DisposedError, expected } from '../errors.js';
 import type { Tensor } from '../tensor.js';
 import { addNoiseAtAlphaBar, addNoiseAtSigma } from './add-noise.js';
+import { evaluate } from './linear-form.js';
 import type { Begin, SchedulerRun, StepOptions } from './scheduler.js';
 
 /** A run's constants. */
@@ -171,5 +172,18 @@ export abstract class SigmaRun extends BaseRun {
   #ended() {
     const hint = 'Start another run for another generation.';
     return expected(`at most ${this.timesteps.length} steps`, 'the run', 'one more', hint);
+  }
+}
+
+/** A run whose network takes samples of unit variance, while its own grow with the noise. */
+export abstract class ScaledSigmaRun extends SigmaRun {
+  override scaleModelInput(sample: Tensor, timestep: number): Tensor {
+    const sigma = this.inputSigma(this.stepIndex(timestep));
+    return evaluate([[1 / Math.sqrt(sigma ** 2 + 1), sample]], sample.dtype);
+  }
+
+  /** Noise level of the sample that the network is given at the `i`-th timestep. */
+  protected inputSigma(i: number): number {
+    return this.sigmaAt(i);
   }
 }

@@ -131,6 +131,16 @@ export function checkStartOptions(
   return { kind: 'steps', numInferenceSteps: count };
 }
 
+/** As `checkStartOptions`, for classes without custom sigmas. */
+export function checkTimestepOptions(
+  options: StartOptions,
+  scheduler: Pick<Scheduler, 'className' | 'customSchedules'>,
+): Exclude<ScheduleRequest, { kind: 'sigmas' }> {
+  const request = checkStartOptions(options, scheduler);
+  if (request.kind !== 'sigmas') return request;
+  throw unsupported(scheduler.className, 'sigmas', request.sigmas);
+}
+
 /** As `checkStartOptions`, for classes without custom schedules: the number of steps. */
 export function checkStepCount(
   options: StartOptions,
@@ -180,7 +190,8 @@ export function skipTimesteps(
   const begin = (numInferenceSteps - kept) * order;
   const rest = timesteps.slice(begin);
   if (rest.length === 0) {
-    const least = Math.ceil(1e4 / numInferenceSteps) / 1e4;
+    const leastKept = numInferenceSteps - Math.ceil(timesteps.length / order) + 1;
+    const least = Math.ceil((1e4 * leastKept) / numInferenceSteps) / 1e4;
     const hint = `With ${numInferenceSteps} steps nothing would be left to run.`;
     throw expected(`a number of at least ${least}`, 'strength', strength, hint);
   }

@@ -87,23 +87,27 @@ export function logSigmaTable(sigmaTable: Float32Array): Float32Array {
 
 /**
  * The fractional timestep whose noise level is `sigma`: piecewise linear in ln σ.
- * `float32` is for sigmas that a caller gave, which are rounded to float32 first.
+ * `float32` is for sigmas that a caller gave, which are rounded to float32 first, and `tensor` for
+ * those that diffusers holds in a tensor, for which the last sum is rounded as well.
  */
 export function sigmaToT(
   sigma: number,
   logSigmas: Float32Array,
-  { float32 = false }: { float32?: boolean } = {},
+  { float32 = false, tensor = false }: { float32?: boolean; tensor?: boolean } = {},
 ): number {
-  const round = float32 ? Math.fround : (x: number) => x;
+  const round = float32 || tensor ? Math.fround : (x: number) => x;
   const floor = Math.max(round(sigma), round(1e-10));
-  const logSigma = float32 ? logFloat32(floor) : Math.log(floor);
+  const logSigma = float32 || tensor ? logFloat32(floor) : Math.log(floor);
   const below = logSigmas.findLastIndex((value) => logSigma >= value);
   const lowIndex = Math.min(Math.max(below, 0), logSigmas.length - 2);
   const low = at(logSigmas, lowIndex);
   const high = at(logSigmas, lowIndex + 1);
   const ratio = round(round(low - logSigma) / Math.fround(low - high));
   const w = Math.min(Math.max(ratio, 0), 1);
-  return round(1 - w) * lowIndex + w * (lowIndex + 1);
+  const fromLow = round(1 - w) * lowIndex;
+  const fromHigh = w * (lowIndex + 1);
+  if (!tensor) return fromLow + fromHigh;
+  return Math.fround(Math.fround(fromLow) + Math.fround(fromHigh));
 }
 
 /**

@@ -65,6 +65,20 @@ export class AddedTokens {
     return changed;
   }
 
+  /** Takes added tokens back; their ids are free again. Others are left alone. */
+  remove(contents: readonly string[]): void {
+    for (const content of contents) {
+      const id = this.#ids.get(content);
+      if (id === undefined) continue;
+      this.#ids.delete(content);
+      this.#tokens.delete(id);
+      this.#decoded.delete(id);
+      this.#special.delete(content);
+    }
+    this.#asTyped = this.#patterns(false);
+    this.#afterNormalizing = this.#patterns(true);
+  }
+
   /** Number of tokens that the vocabulary does not have. */
   get newTokens(): number {
     return [...this.#ids.keys()].filter((content) => !this.#vocab.has(content)).length;

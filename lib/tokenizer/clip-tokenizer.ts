@@ -49,6 +49,8 @@ export class ClipTokenizer {
   readonly #data: TokenizerData;
   readonly #added: AddedTokens;
   readonly #encoder: BytePairEncoder;
+  /** Ids that follow an id of their own accord: the further vectors of a textual inversion. */
+  readonly #followers = new Map<number, readonly number[]>();
   #tokensById: Map<number, string> | undefined;
 
   /**
@@ -87,7 +89,7 @@ export class ClipTokenizer {
     const ids: number[] = [];
     for (const piece of this.#added.split(toWellFormed(text), { splitSpecialTokens })) {
       if (typeof piece === 'number') {
-        ids.push(piece);
+        ids.push(piece, ...(this.#followers.get(piece) ?? []));
         continue;
       }
       for (const word of splitWords(piece))
@@ -149,6 +151,25 @@ export class ClipTokenizer {
     );
   }
 
+  /**
+   * Adds a token that stands for several: wherever it is found in a text, the ids of `token`,
+   * `token_1`, `token_2`, … come out, `count` of them. Returns the first id.
+   */
+  addTokenSequence(token: string, count: number): number {
+    const parts = tokenSequence(token, count);
+    this.addTokens(parts);
+    const [first = this.unkTokenId, ...rest] = parts.map((part) => this.#requiredId(part));
+    this.#followers.set(first, rest);
+    return first;
+  }
+
+  /** Takes back what `addTokenSequence` added. */
+  removeTokenSequence(token: string, count: number): void {
+    const first = this.#added.idOf(token);
+    if (first !== undefined) this.#followers.delete(first);
+    this.#added.remove(tokenSequence(token, count));
+  }
+
   #requiredId(token: string): number {
     const id = this.#added.idOf(token) ?? this.#added.idOf(this.#data.unkToken);
     if (id !== undefined) return id;
@@ -168,6 +189,11 @@ export class ClipTokenizer {
     const filling = new Array<number>(count).fill(value);
     return this.#data.paddingSide === 'right' ? [...row, ...filling] : [...filling, ...row];
   }
+}
+
+/** `token`, `token_1`, `token_2`, …: the names of the vectors that a token stands for. */
+export function tokenSequence(token: string, count: number): string[] {
+  return Array.from({ length: count }, (_, i) => (i === 0 ? token : `${token}_${i}`));
 }
 
 function checkOptions(texts: readonly string[], maxLength: number, padding: string): void {

@@ -32,21 +32,6 @@ struct OneDnn {
   c10::OperatorHandle pack_linear = Find("mkldnn::_reorder_linear_weight");
 };
 
-// One weight; packed for the first shape it meets. Other shapes reuse it.
-struct PackedWeight {
-  at::Tensor weight;
-  bool mapped;
-  bool packed = false;
-
-  void Pack(const c10::OperatorHandle& op, torch::jit::Stack arguments) {
-    at::Tensor fresh = Call(op, std::move(arguments));
-    // A packer that had nothing to do gives back what it was given.
-    if (mapped && !(fresh.layout() == at::kStrided && fresh.is_alias_of(weight))) ForgetPages(weight);
-    weight = std::move(fresh);
-    packed = true;
-  }
-};
-
 std::vector<int64_t> Integers(const c10::IValue& value) { return value.toIntVector(); }
 
 void ReplaceConvolution(Instruction& instruction, const std::vector<c10::IValue>& fixed,
@@ -58,12 +43,11 @@ void ReplaceConvolution(Instruction& instruction, const std::vector<c10::IValue>
   const int64_t groups = fixed[~in[6]].toInt();
   instruction.run = [=](torch::jit::Stack& stack) {
     const at::Tensor x = stack[0].toTensor().contiguous(at::MemoryFormat::ChannelsLast);
-    if (!held->packed) {
-      held->Pack(onednn->pack_convolution,
-                 {held->weight, padding, stride, dilation, groups, x.sizes().vec()});
-    }
-    at::Tensor y = Call(onednn->convolution, {x, held->weight, stack[2], padding, stride, dilation, groups,
-                                              "none", Pointwise(), c10::IValue()});
+    const at::Tensor& weight = held->For(x.sizes(), [&](const at::Tensor& plain, at::IntArrayRef sizes) {
+      return Call(onednn->pack_convolution, {plain, padding, stride, dilation, groups, sizes});
+    });
+    at::Tensor y = Call(onednn->convolution, {x, weight, stack[2], padding, stride, dilation, groups, "none",
+                                              Pointwise(), c10::IValue()});
     stack.clear();
     stack.emplace_back(std::move(y));
   };
@@ -73,17 +57,37 @@ void ReplaceLinear(Instruction& instruction, const std::shared_ptr<PackedWeight>
                    const std::shared_ptr<OneDnn>& onednn) {
   instruction.run = [=](torch::jit::Stack& stack) {
     const at::Tensor x = stack[0].toTensor();
-    if (!held->packed) {
-      const int64_t rows = x.numel() / x.size(-1);
-      held->Pack(onednn->pack_linear, {held->weight, rows});
-    }
-    at::Tensor y = Call(onednn->linear, {x, held->weight, stack[2], "none", Pointwise(), c10::IValue()});
+    const at::Tensor& weight = held->For(x.sizes(), [&](const at::Tensor& plain, at::IntArrayRef sizes) {
+      return Call(onednn->pack_linear, {plain, c10::multiply_integers(sizes) / sizes.back()});
+    });
+    at::Tensor y = Call(onednn->linear, {x, weight, stack[2], "none", Pointwise(), c10::IValue()});
     stack.clear();
     stack.emplace_back(std::move(y));
   };
 }
 
 bool IsConvolution(const Instruction& instruction) { return instruction.name == "aten::conv2d"; }
+
+// Weights of convolutions and linear layers that are parameters and used nowhere else.
+std::set<ValueRef> PackableWeights(const std::vector<Instruction>& instructions,
+                                   const std::vector<c10::IValue>& fixed) {
+  std::map<ValueRef, int> uses;
+  for (const auto& instruction : instructions) {
+    for (const ValueRef input : instruction.inputs) uses[input] += 1;
+  }
+  std::set<ValueRef> packable;
+  for (const auto& instruction : instructions) {
+    if (!IsConvolution(instruction) && instruction.name != "aten::linear") continue;
+    const ValueRef weight = instruction.inputs[1];
+    bool constant = weight < 0 && uses[weight] == 1 && fixed[~weight].isNone();
+    for (size_t i = 3; i < instruction.inputs.size(); ++i) {
+      const ValueRef input = instruction.inputs[i];
+      constant = constant && input < 0 && !fixed[~input].isString();
+    }
+    if (constant) packable.insert(weight);
+  }
+  return packable;
+}
 
 }  // namespace
 
@@ -98,42 +102,38 @@ bool CanPack(at::ScalarType type) {
   }
 }
 
-std::set<ValueRef> PackableWeights(const std::vector<Instruction>& instructions,
-                                   const std::vector<c10::IValue>& fixed) {
-  std::map<ValueRef, int> uses;
-  for (const auto& instruction : instructions) {
-    for (const ValueRef input : instruction.inputs) uses[input] += 1;
-  }
-  std::set<ValueRef> packable;
-  for (const auto& instruction : instructions) {
-    if (!IsConvolution(instruction) && instruction.name != "aten::linear") continue;
-    const ValueRef weight = instruction.inputs[1];
-    bool constant = weight < 0 && uses[weight] == 1;
-    for (size_t i = 3; i < instruction.inputs.size(); ++i) {
-      const ValueRef input = instruction.inputs[i];
-      constant = constant && input < 0 && !fixed[~input].isString();
-    }
-    if (constant) packable.insert(weight);
-  }
-  return packable;
+void PackedWeight::Set(at::Tensor plain, bool mapped) {
+  weight_ = std::move(plain);
+  mapped_ = mapped;
+  packed_ = false;
 }
 
-void UsePackedOperators(std::vector<Instruction>& instructions, std::vector<c10::IValue>& fixed,
-                        const std::set<ValueRef>& packable, const std::set<ValueRef>& mapped) {
-  if (packable.empty()) return;
+const at::Tensor& PackedWeight::For(at::IntArrayRef sizes, const Pack& pack) {
+  if (packed_) return weight_;
+  if (sizes_.empty()) sizes_ = sizes.vec();
+  at::Tensor fresh = pack(weight_, sizes_);
+  // A packer that had nothing to do gives back what it was given.
+  if (mapped_ && !(fresh.layout() == at::kStrided && fresh.is_alias_of(weight_))) ForgetPages(weight_);
+  weight_ = std::move(fresh);
+  packed_ = true;
+  return weight_;
+}
+
+PackedWeights UsePackedOperators(std::vector<Instruction>& instructions,
+                                 const std::vector<c10::IValue>& fixed) {
   auto onednn = std::make_shared<OneDnn>();
+  PackedWeights weights;
+  const std::set<ValueRef> packable = PackableWeights(instructions, fixed);
   for (auto& instruction : instructions) {
     if (instruction.inputs.size() < 2 || packable.count(instruction.inputs[1]) == 0) continue;
-    const ValueRef place = instruction.inputs[1];
-    auto held =
-        std::make_shared<PackedWeight>(PackedWeight{fixed[~place].toTensor(), mapped.count(place) != 0});
-    fixed[~place] = c10::IValue();
+    auto held = weights[instruction.inputs[1]] = std::make_shared<PackedWeight>();
     if (IsConvolution(instruction)) {
       ReplaceConvolution(instruction, fixed, held, onednn);
     } else {
       ReplaceLinear(instruction, held, onednn);
     }
   }
+  return weights;
 }
 
 }  // namespace torchbrush

@@ -3,7 +3,9 @@
 
 #include <ATen/ATen.h>
 
-#include <set>
+#include <functional>
+#include <map>
+#include <memory>
 #include <vector>
 
 #include "../program.h"
@@ -13,13 +15,30 @@ namespace torchbrush {
 // Whether oneDNN has kernels for the dtype on this processor.
 bool CanPack(at::ScalarType type);
 
-// Weights of convolutions and linear layers that are parameters and used nowhere else.
-std::set<ValueRef> PackableWeights(const std::vector<Instruction>& instructions,
-                                   const std::vector<c10::IValue>& fixed);
+// A weight in oneDNN's layout. It is packed at its first use and the plain one is let go then; where
+// that one is mapped from a file, its pages are forgotten too.
+class PackedWeight {
+ public:
+  // Takes a new plain weight; `mapped` says that it lies in a file.
+  void Set(at::Tensor plain, bool mapped);
 
-// Replaces the operators of the packable weights. A weight is packed at its first use and the plain
-// one is let go then; where that one is mapped from a file, its pages are forgotten too.
-void UsePackedOperators(std::vector<Instruction>& instructions, std::vector<c10::IValue>& fixed,
-                        const std::set<ValueRef>& packable, const std::set<ValueRef>& mapped);
+  // The packed weight. `sizes` are the input's: the first ones ever seen pick the layout, whatever
+  // weight is set later, so that equal weights always give equal bits.
+  using Pack = std::function<at::Tensor(const at::Tensor& plain, at::IntArrayRef sizes)>;
+  const at::Tensor& For(at::IntArrayRef sizes, const Pack& pack);
+
+ private:
+  at::Tensor weight_;
+  bool mapped_ = false;
+  bool packed_ = false;
+  std::vector<int64_t> sizes_;
+};
+
+using PackedWeights = std::map<ValueRef, std::shared_ptr<PackedWeight>>;
+
+// Replaces the convolutions and linear layers whose weights are parameters and used nowhere else.
+// Gives the holders of those weights, still empty, by the places that they replace.
+PackedWeights UsePackedOperators(std::vector<Instruction>& instructions,
+                                 const std::vector<c10::IValue>& fixed);
 
 }  // namespace torchbrush

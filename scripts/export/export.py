@@ -110,6 +110,7 @@ def _export_network(
                 "sha256": sha256(made.data).hexdigest(),
                 "bytes": len(made.data),
                 "inputs": list(entry.inputs),
+                "optionalInputs": list(entry.optional),
                 "inputDtypes": entry.dtypes,
                 "outputs": list(entry.outputs),
                 "exporter": {package: version(package).split("+")[0] for package in REQUIRED},

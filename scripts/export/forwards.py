@@ -16,12 +16,14 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from diffusers.models.downsampling import Downsample2D
 from diffusers.models.embeddings import Timesteps
-from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.resnet import ResnetBlock2D, ResnetBlockCondNorm2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
+import forwards_k
+from attention_added import TracedAddedKVProcessor
 from errors import unsupported
 
 
@@ -40,27 +42,34 @@ class TracedAttentionProcessor:
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
-        _require(attention_mask is None, "an attention mask")
-        _require(attn.spatial_norm is None, "spatial norm in attention")
-        _require(attn.norm_cross is None, "cross_attention_norm")
+        masked = attention_mask is not None
+        _require(not masked or attention_mask.ndim == 4, "an attention mask of the library's form")
         _require(attn.norm_q is None and attn.norm_k is None, "query and key norm")
         _require(attn.scale_qk, "unscaled attention")
 
         residual = hidden_states
-        if attn.group_norm is not None:
-            hidden_states = attn.group_norm(hidden_states)
+        if attn.spatial_norm is not None:
+            hidden_states = attn.spatial_norm(hidden_states, temb)
         spatial = hidden_states.ndim == 4
+        if attn.group_norm is not None:
+            # What attention made lies token by token, and then the library's norm over the tokens
+            # adds up in another order than one over the feature map.
+            interleaved = spatial and not hidden_states.is_contiguous()
+            normed = attn.group_norm(hidden_states.flatten(2) if interleaved else hidden_states)
+            hidden_states = normed.reshape_as(residual) if interleaved else normed
         if spatial:
             hidden_states = _tokens(hidden_states)
         elif attn.group_norm is not None:
             raise unsupported("The exporter does not support group norm over tokens.")
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        if encoder_hidden_states is not None and attn.norm_cross is not None:
+            context = attn.norm_encoder_hidden_states(context)
 
         query, key, value = (
             projection.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
             for projection in (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context))
         )
-        attended = F.scaled_dot_product_attention(query, key, value)
+        attended = F.scaled_dot_product_attention(query, key, value, attention_mask)
         result = attn.to_out[0](attended.transpose(1, 2).flatten(2))
 
         if spatial:
@@ -90,6 +99,15 @@ def _resnet(self: ResnetBlock2D, input_tensor: Tensor, temb: Tensor | None = Non
         hidden = self.norm2(hidden if shift is None else hidden + shift)
     hidden = self.conv2(self.nonlinearity(hidden))
 
+    if self.conv_shortcut is not None:
+        input_tensor = self.conv_shortcut(input_tensor)
+    return _divide(input_tensor + hidden, self.output_scale_factor)
+
+
+def _conditioned_resnet(self: ResnetBlockCondNorm2D, input_tensor: Tensor, temb: Tensor) -> Tensor:
+    _require(self.upsample is None and self.downsample is None, "resampling in such a block")
+    hidden = self.conv1(self.nonlinearity(self.norm1(input_tensor, temb)))
+    hidden = self.conv2(self.nonlinearity(self.norm2(hidden, temb)))
     if self.conv_shortcut is not None:
         input_tensor = self.conv_shortcut(input_tensor)
     return _divide(input_tensor + hidden, self.output_scale_factor)
@@ -183,6 +201,7 @@ def _require(condition: bool, what: str) -> None:
 
 _FORWARDS: list[tuple[type, str, Callable]] = [
     (ResnetBlock2D, "forward", _resnet),
+    (ResnetBlockCondNorm2D, "forward", _conditioned_resnet),
     (Transformer2DModel, "forward", _transformer),
     (Upsample2D, "forward", _upsample),
     (Downsample2D, "forward", _downsample),
@@ -201,13 +220,12 @@ def traced_forwards(model: nn.Module, reference: Tensor) -> Iterator[None]:
     processors = []
     for module in model.modules():
         if isinstance(module, Attention):
-            if module.added_kv_proj_dim is not None:
-                raise unsupported("The exporter does not support attention with added keys.")
             processors.append((module, module.processor))
-            module.set_processor(TracedAttentionProcessor())
+            plain = module.added_kv_proj_dim is None
+            module.set_processor(TracedAttentionProcessor() if plain else TracedAddedKVProcessor())
     try:
         with ExitStack() as stack:
-            for owner, name, function in _FORWARDS:
+            for owner, name, function in [*_FORWARDS, *forwards_k.FORWARDS]:
                 stack.enter_context(patch.object(owner, name, function))
             # Without scopes the trace is one flat graph instead of one method per module.
             stack.enter_context(

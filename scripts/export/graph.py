@@ -34,6 +34,8 @@ def clean(graph: torch._C.Graph) -> None:
                 fetched[place] = node.output()
         elif kind == "aten::dropout":
             _replace(node, node.inputsAt(0))
+        elif kind == "aten::mul" and _is_by_one(node):
+            _replace(node, node.inputsAt(0))
         elif kind == "aten::_convolution":
             _simplify_convolution(graph, node)
         elif kind == "aten::Int" and node.inputsAt(0).node().kind() == "prim::NumToTensor":
@@ -99,12 +101,15 @@ def operator_counts(graph: torch._C.Graph) -> dict[str, int]:
 
 
 def _simplify_convolution(graph: torch._C.Graph, node: torch._C.Node) -> None:
-    """`_convolution` carries the cuDNN settings of the tracing process; `conv2d` does not."""
+    """`_convolution` carries the cuDNN settings of the tracing process; these do not."""
     inputs = list(node.inputs())
-    data, weight, bias, stride, padding, dilation, transposed, _, groups = inputs[:9]
+    data, weight, bias, stride, padding, dilation, transposed, out_padding, groups = inputs[:9]
+    arguments = [data, weight, bias, stride, padding, dilation, groups]
+    name = "aten::conv2d"
     if transposed.toIValue():
-        raise lint_failure("The traced graph has a transposed convolution.")
-    plain = graph.create("aten::conv2d", [data, weight, bias, stride, padding, dilation, groups], 1)
+        arguments = [data, weight, bias, stride, padding, out_padding, groups, dilation]
+        name = "aten::conv_transpose2d"
+    plain = graph.create(name, arguments, 1)
     plain.insertBefore(node)
     plain.output().setType(node.output().type())
     _replace(node, plain.output())
@@ -138,6 +143,13 @@ def _is_tensor(value: torch._C.Value) -> bool:
 def _is_whole_slice(node: torch._C.Node) -> bool:
     _, _, start, end, step = _constants(node)
     return start in (0, None) and end in (None, 2**63 - 1) and step == 1
+
+
+def _is_by_one(node: torch._C.Node) -> bool:
+    """Whether floating-point numbers are multiplied by 1."""
+    kind = node.inputsAt(0).type()
+    is_float = isinstance(kind, torch._C.TensorType) and kind.dtype() in _FLOATS
+    return is_float and list(_constants(node))[1] == 1
 
 
 def _is_tensor_constant(node: torch._C.Node) -> bool:

@@ -36,6 +36,8 @@ class Entry:
     float_casts: int = 0
     # Inputs whose dtype is not the model's.
     dtypes: dict[str, str] = field(default_factory=dict)
+    # Inputs that a run may leave out: each is only added to something, which then stays as it is.
+    optional: tuple[str, ...] = ()
 
     def example(self) -> Inputs:
         return self.make(self.example_case, torch.Generator().manual_seed(0))
@@ -59,6 +61,10 @@ def network(class_name: str, config: dict[str, Any]) -> Network:
         from networks_unet import unet_2d_condition
 
         return unet_2d_condition(config)
+    if class_name == "ControlNetModel":
+        from networks_controlnet import controlnet
+
+        return controlnet(config)
     if class_name == "AutoencoderKL":
         from networks_autoencoder import autoencoder_kl
 
@@ -67,6 +73,26 @@ def network(class_name: str, config: dict[str, Any]) -> Network:
         from networks_clip import clip_text
 
         return clip_text(class_name, config)
+    if class_name == "AutoencoderTiny":
+        from networks_autoencoder import autoencoder_tiny
+
+        return autoencoder_tiny(config)
+    if class_name == "VQModel":
+        from networks_vq import vq_model
+
+        return vq_model(config)
+    if class_name == "PriorTransformer":
+        from networks_prior import prior_transformer
+
+        return prior_transformer(config)
+    if class_name == "CLIPVisionModelWithProjection":
+        from networks_vision import clip_vision
+
+        return clip_vision(config)
+    if class_name == "StableDiffusionSafetyChecker":
+        from networks_vision import safety_checker
+
+        return safety_checker(config)
     raise unsupported(f"The exporter does not support the class {class_name}.")
 
 

@@ -1,9 +1,12 @@
-"""AutoencoderKL: pixels to the mean and spread of their latents, and latents to pixels."""
+"""AutoencoderKL: pixels to the mean and spread of their latents, and latents to pixels.
+
+AutoencoderTiny: pixels to latents and back.
+"""
 
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor, nn
 
 from networks import Entry, Inputs, MakeInputs, Network, build_on_meta, require_config
@@ -20,7 +23,7 @@ def autoencoder_kl(config: dict[str, Any]) -> Network:
         outputs=("mean", "std"),
         run=_encode,
         eager=_eager_encode,
-        make=_pixels(config["in_channels"], factor),
+        make=pixels(config["in_channels"], factor),
         example_case={"batch": 2, "height": 5, "width": 3},
         cases=(
             {"batch": 1, "height": 8, "width": 8},
@@ -36,13 +39,46 @@ def autoencoder_kl(config: dict[str, Any]) -> Network:
         outputs=("sample",),
         run=_decode,
         eager=lambda model, tensors: model.decode(tensors["latents"], return_dict=False),
-        make=_latents(config["latent_channels"]),
+        make=latents(config["latent_channels"]),
         example_case=encode.example_case,
         cases=encode.cases,
         reference="latents",
         prefixes=("decoder.", "post_quant_conv."),
     )
     return Network(lambda: build_on_meta(lambda: AutoencoderKL(**config)), (encode, decode))
+
+
+def autoencoder_tiny(config: dict[str, Any]) -> Network:
+    require_config(config, "upsample_fn", {None, "nearest"})
+    encode = Entry(
+        name="encode",
+        inputs=("sample",),
+        outputs=("latents",),
+        run=lambda model, tensors: model.encoder(tensors["sample"]),
+        eager=lambda model, tensors: model.encode(tensors["sample"], return_dict=False),
+        make=pixels(config["in_channels"], 2 ** (len(config["num_encoder_blocks"]) - 1)),
+        example_case={"batch": 2, "height": 5, "width": 3},
+        cases=(
+            {"batch": 1, "height": 8, "width": 8},
+            {"batch": 2, "height": 9, "width": 7},
+            {"batch": 3, "height": 3, "width": 6},
+        ),
+        reference="sample",
+        prefixes=("encoder.",),
+    )
+    decode = Entry(
+        name="decode",
+        inputs=("latents",),
+        outputs=("sample",),
+        run=lambda model, tensors: model.decoder(tensors["latents"]),
+        eager=lambda model, tensors: model.decode(tensors["latents"], return_dict=False),
+        make=latents(config["latent_channels"]),
+        example_case=encode.example_case,
+        cases=encode.cases,
+        reference="latents",
+        prefixes=("decoder.",),
+    )
+    return Network(lambda: build_on_meta(lambda: AutoencoderTiny(**config)), (encode, decode))
 
 
 def _encode(model: nn.Module, tensors: Inputs) -> tuple[Tensor, Tensor]:
@@ -65,7 +101,7 @@ def _decode(model: nn.Module, tensors: Inputs) -> Tensor:
     return model.decoder(latents)
 
 
-def _pixels(channels: int, factor: int) -> MakeInputs:
+def pixels(channels: int, factor: int) -> MakeInputs:
     def make(case: dict[str, int], generator: torch.Generator) -> Inputs:
         size = (case["height"] * factor, case["width"] * factor)
         return {"sample": torch.rand(case["batch"], channels, *size, generator=generator) * 2 - 1}
@@ -73,7 +109,7 @@ def _pixels(channels: int, factor: int) -> MakeInputs:
     return make
 
 
-def _latents(channels: int) -> MakeInputs:
+def latents(channels: int) -> MakeInputs:
     def make(case: dict[str, int], generator: torch.Generator) -> Inputs:
         shape = (case["batch"], channels, case["height"], case["width"])
         return {"latents": torch.randn(shape, generator=generator)}

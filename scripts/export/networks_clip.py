@@ -64,7 +64,7 @@ def _encode(model: nn.Module, tensors: Inputs, end_of_text: int) -> tuple[Tensor
     hidden = hidden + embeddings.position_embedding.weight[: input_ids.shape[1]]
     states = [hidden]
     for layer in text.encoder.layers:
-        hidden = hidden + _attention(layer.self_attn, layer.layer_norm1(hidden), seen)
+        hidden = hidden + attention(layer.self_attn, layer.layer_norm1(hidden), seen)
         hidden = hidden + layer.mlp(layer.layer_norm2(hidden))
         states.append(hidden)
     normed = [text.final_layer_norm(state) for state in states]
@@ -80,14 +80,15 @@ def _encode(model: nn.Module, tensors: Inputs, end_of_text: int) -> tuple[Tensor
     return (last, pooled, *states, *normed)
 
 
-def _attention(attention: nn.Module, hidden: Tensor, seen: Tensor) -> Tensor:
-    heads = attention.num_heads
+def attention(module: nn.Module, hidden: Tensor, seen: Tensor | None = None) -> Tensor:
+    """`seen` says row for row which tokens a token attends to; all unless given."""
+    heads = module.num_heads
     query, key, value = (
         projection(hidden).unflatten(-1, (heads, -1)).transpose(1, 2)
-        for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+        for projection in (module.q_proj, module.k_proj, module.v_proj)
     )
     attended = F.scaled_dot_product_attention(query, key, value, seen)
-    return attention.out_proj(attended.transpose(1, 2).flatten(2))
+    return module.out_proj(attended.transpose(1, 2).flatten(2))
 
 
 def _eager(model: nn.Module, tensors: Inputs) -> tuple[Tensor, ...]:

@@ -6,113 +6,110 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
+from errors import unsupported
 from networks import Entry, Inputs, Network, build_on_meta, require_config
+from unet_inputs import (
+    Case,
+    comparison_cases,
+    conditions,
+    example_case,
+    random_inputs,
+    skip_shapes,
+    takes_any_size,
+)
 
-_DOWN_BLOCKS = {"DownBlock2D", "CrossAttnDownBlock2D"}
-_UP_BLOCKS = {"UpBlock2D", "CrossAttnUpBlock2D"}
-_MID_BLOCKS = {None, "UNetMidBlock2D", "UNetMidBlock2DCrossAttn"}
+_DOWN_BLOCKS = {
+    "DownBlock2D",
+    "CrossAttnDownBlock2D",
+    "ResnetDownsampleBlock2D",
+    "SimpleCrossAttnDownBlock2D",
+    "KDownBlock2D",
+    "KCrossAttnDownBlock2D",
+}
+_UP_BLOCKS = {name.replace("Down", "Up") for name in _DOWN_BLOCKS}
+_MID_BLOCKS = {
+    None,
+    "UNetMidBlock2D",
+    "UNetMidBlock2DCrossAttn",
+    "UNetMidBlock2DSimpleCrossAttn",
+}
+
+_SKIP = "down_block_additional_residuals"
+_MID = "mid_block_additional_residual"
 
 
 def unet_2d_condition(config: dict[str, Any]) -> Network:
+    _check(config)
+    taken = conditions(config)
+    inputs = ("sample", *taken.names)
+    residuals = _residuals(config)
+
+    def make(case: Case, generator: torch.Generator) -> Inputs:
+        tensors = random_inputs(config, inputs, case, generator)
+        if case.get("residuals") == 1:
+            shapes = list(skip_shapes(config, case["height"], case["width"]))
+            for name, shape in zip(residuals, [*shapes, shapes[-1]], strict=True):
+                tensors[name] = torch.randn(case["batch"], *shape, generator=generator)
+        return tensors
+
+    def with_residuals(case: Case, given: int) -> Case:
+        return {**case, "residuals": given} if residuals else case
+
+    entry = Entry(
+        name="forward",
+        inputs=(*inputs, *residuals),
+        outputs=("sample",),
+        run=lambda model, tensors: _call(model, tensors)[0],
+        eager=_call,
+        make=make,
+        example_case=with_residuals(example_case(config), 1),
+        cases=tuple(
+            with_residuals(case, index % 2) for index, case in enumerate(comparison_cases(config))
+        ),
+        reference="sample",
+        float_casts=taken.sinusoids,
+        dtypes=taken.dtypes,
+        optional=residuals,
+    )
+    return Network(lambda: build_on_meta(lambda: UNet2DConditionModel(**config)), (entry,))
+
+
+def _check(config: dict[str, Any]) -> None:
     require_config(config, "down_block_types", _DOWN_BLOCKS)
     require_config(config, "up_block_types", _UP_BLOCKS)
     require_config(config, "mid_block_type", _MID_BLOCKS)
-    require_config(config, "addition_embed_type", {None, "text_time"})
-    require_config(config, "encoder_hid_dim_type", {None, "text_proj"})
+    require_config(config, "addition_embed_type", {None, "text_time", "image"})
+    require_config(config, "encoder_hid_dim_type", {None, "text_proj", "image_proj"})
     require_config(
         config, "class_embed_type", {None, "timestep", "projection", "simple_projection"}
     )
     require_config(config, "attention_type", {None, "default"})
     require_config(config, "dual_cross_attention", {None, False})
-    require_config(config, "time_embedding_type", {None, "positional"})
+    require_config(config, "time_embedding_type", {None, "positional", "fourier"})
+    by_image = config.get("encoder_hid_dim_type") == "image_proj"
+    if by_image != (config.get("addition_embed_type") == "image"):
+        raise unsupported("The exporter supports images as a condition only in place of text.")
 
-    inputs = ["sample", "timestep", "encoder_hidden_states"]
-    dtypes = {"timestep": "float32"}
-    sinusoids = 1
-    if config.get("time_cond_proj_dim") is not None:
-        inputs.append("timestep_cond")
-    class_type, classes = config.get("class_embed_type"), config.get("num_class_embeds")
-    if class_type is not None or classes is not None:
-        inputs.append("class_labels")
-        if class_type is None:
-            dtypes["class_labels"] = "int64"
-        elif class_type == "timestep":
-            dtypes["class_labels"] = "float32"
-            sinusoids += 1
-    if config.get("addition_embed_type") == "text_time":
-        inputs += ["text_embeds", "time_ids"]
-        sinusoids += 1
 
-    def make(case: dict[str, int], generator: torch.Generator) -> Inputs:
-        return {name: _random_input(name, config, case, generator) for name in inputs}
-
-    entry = Entry(
-        name="forward",
-        inputs=tuple(inputs),
-        outputs=("sample",),
-        run=lambda model, tensors: _call(model, tensors)[0],
-        eager=_call,
-        make=make,
-        # No multiple of the down-scale, so that up-sampling follows the skip connections.
-        example_case={"batch": 2, "height": 9, "width": 7, "length": 5, "timesteps": 1},
-        cases=(
-            {"batch": 1, "height": 16, "width": 16, "length": 77, "timesteps": 1},
-            {"batch": 2, "height": 12, "width": 20, "length": 13, "timesteps": 2},
-            {"batch": 3, "height": 9, "width": 7, "length": 154, "timesteps": 1},
-        ),
-        reference="sample",
-        float_casts=sinusoids,
-        dtypes=dtypes,
-    )
-    return Network(lambda: build_on_meta(lambda: UNet2DConditionModel(**config)), (entry,))
+def _residuals(config: dict[str, Any]) -> tuple[str, ...]:
+    """What a ControlNet adds. There is none for UNets with other blocks than Stable Diffusion's."""
+    if not takes_any_size(config):
+        return ()
+    return (*(f"{_SKIP}.{index}" for index, _ in enumerate(skip_shapes(config, 1, 1))), _MID)
 
 
 def _call(model: nn.Module, tensors: Inputs) -> tuple[Tensor, ...]:
-    added = {name: tensors[name] for name in ("text_embeds", "time_ids") if name in tensors}
+    skips = [tensor for name, tensor in tensors.items() if name.startswith(_SKIP)]
+    added_names = ("text_embeds", "time_ids", "image_embeds")
+    added = {name: tensors[name] for name in added_names if name in tensors}
     return model(
         tensors["sample"],
         tensors["timestep"],
-        tensors["encoder_hidden_states"],
+        tensors.get("encoder_hidden_states"),
         class_labels=tensors.get("class_labels"),
         timestep_cond=tensors.get("timestep_cond"),
         added_cond_kwargs=added or None,
+        down_block_additional_residuals=skips or None,
+        mid_block_additional_residual=tensors.get(_MID),
         return_dict=False,
     )
-
-
-def _random_input(
-    name: str, config: dict[str, Any], case: dict[str, int], generator: torch.Generator
-) -> Tensor:
-    batch = case["batch"]
-    if name == "sample":
-        shape = (batch, config["in_channels"], case["height"], case["width"])
-        return torch.randn(shape, generator=generator)
-    if name == "timestep":
-        return torch.rand(case["timesteps"], generator=generator) * 999
-    if name == "encoder_hidden_states":
-        width = config.get("encoder_hid_dim") or _last(config["cross_attention_dim"])
-        return torch.randn(batch, case["length"], width, generator=generator)
-    if name == "timestep_cond":
-        return torch.randn(batch, config["time_cond_proj_dim"], generator=generator)
-    if name == "class_labels":
-        if config.get("class_embed_type") is None:
-            return torch.randint(config["num_class_embeds"], (batch,), generator=generator)
-        if config["class_embed_type"] == "timestep":
-            return torch.rand(batch, generator=generator) * 999
-        width = config["projection_class_embeddings_input_dim"]
-        return torch.randn(batch, width, generator=generator)
-    # The pooled text and the embedded sizes in pixels fill the projection's width together. How
-    # they share it is up to the pipeline: six numbers in SDXL, five or six in its refiner.
-    embedded, total = (
-        config["addition_time_embed_dim"],
-        config["projection_class_embeddings_input_dim"],
-    )
-    ids = 6 if total > 6 * embedded else 1
-    width = total - ids * embedded
-    if name == "text_embeds":
-        return torch.randn(batch, width, generator=generator)
-    return torch.randint(64, 1024, (batch, ids), generator=generator).float()
-
-
-def _last(value: Any) -> int:
-    return value[-1] if isinstance(value, list) else value

@@ -111,7 +111,7 @@ for (const name of [undefined, null, 7, {}]) {
     { message: /model_index\.json names no pipeline class/ },
   );
 }
-for (const name of ['StableDiffusionXLPipeline', 'constructor', '__proto__']) {
+for (const name of ['FluxPipeline', 'constructor', '__proto__']) {
   refused(`the pipeline class ${name}`, () => model.json(index, { _class_name: name }), {
     message: new RegExp(
       `is a ${name}, for which there is no pipeline\\. Known are: StableDiffusion`,

@@ -180,7 +180,8 @@ refused(
   'a missing tensor',
   () => editArrays(model.path(unet), (arrays) => arrays.delete('conv_in.bias')),
   {
-    message: /weights in .*unet do not fit its config\.json[\s\S]*1 tensor missing: conv_in\.bias$/,
+    message:
+      /weights in .*unet do not fit its configuration[\s\S]*1 tensor missing: conv_in\.bias$/,
   },
 );
 refused(
@@ -250,18 +251,21 @@ refused(
 
 // Other files in their place
 refused(
-  'weights that are there as .bin only',
+  'safetensors under the name of a .bin',
   () => {
     renameSync(model.path(unet), model.path('unet/diffusion_pytorch_model.bin'));
   },
-  { message: /unet has its weights in diffusion_pytorch_model\.bin only.*Convert/ },
+  { message: /unet\/diffusion_pytorch_model\.bin is no file that torch\.save wrote/ },
 );
 refused(
   'weights that are there as a variant only',
   () => {
     renameSync(model.path(unet), model.path('unet/diffusion_pytorch_model.fp16.safetensors'));
   },
-  { message: /unet has no diffusion_pytorch_model\.safetensors; load it with variant: 'fp16'/ },
+  {
+    message:
+      /unet has no diffusion_pytorch_model\.safetensors or .*\.bin; load it with variant: 'fp16'/,
+  },
 );
 refused(
   'weights that are there as another variant only',

@@ -6,6 +6,12 @@ import {
   EulerAncestralDiscreteScheduler,
   EulerDiscreteScheduler,
   PNDMScheduler,
+  StableDiffusionImg2ImgPipeline,
+  StableDiffusionLatentUpscalePipeline,
+  StableDiffusionPipeline,
+  StableDiffusionUpscalePipeline,
+  StableDiffusionXLImg2ImgPipeline,
+  StableDiffusionXLPipeline,
 } from '../../lib/index.js';
 import type { SchedulerClass } from '../../lib/schedulers/index.js';
 
@@ -30,6 +36,7 @@ export interface CaseOptions {
   clipSkip?: number;
   height?: number;
   width?: number;
+  [name: string]: unknown;
 }
 
 /** The picture that image-to-image starts from. */
@@ -45,11 +52,12 @@ export interface ParityCase {
   /** Folder of the checkpoint. */
   checkpoint: string;
   variant?: 'fp16';
-  pipeline: 'StableDiffusionPipeline' | 'StableDiffusionImg2ImgPipeline';
+  pipeline: PipelineName;
   /** Instead of the checkpoint's own scheduler, made from its configuration; camelCase fields. */
   scheduler?: { class: SchedulerName; config?: Record<string, unknown> };
   options: CaseOptions;
-  tensors?: Partial<Record<'latents' | 'promptEmbeds' | 'negativePromptEmbeds', TensorFile>>;
+  /** Options that are tensors. */
+  tensors?: Record<string, TensorFile>;
   image?: CaseImage;
   /** One generator for the batch, or one per picture. */
   seeds?: number | number[];
@@ -58,6 +66,17 @@ export interface ParityCase {
   /** Name of a case that must give another picture: what this case is about would do nothing else. */
   differsFrom?: string;
 }
+
+export const pipelines = {
+  StableDiffusionPipeline,
+  StableDiffusionImg2ImgPipeline,
+  StableDiffusionXLPipeline,
+  StableDiffusionXLImg2ImgPipeline,
+  StableDiffusionLatentUpscalePipeline,
+  StableDiffusionUpscalePipeline,
+};
+
+export type PipelineName = keyof typeof pipelines;
 
 export const schedulers = {
   PNDMScheduler,
@@ -73,6 +92,7 @@ export const schedulerClasses = Object.keys(schedulers) as SchedulerName[];
 
 /** camelCase names to the ones that Python has. */
 export function snakeCaseKeys(value: object): Record<string, unknown> {
-  const snake = (key: string) => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  const snake = (key: string) =>
+    key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`).replace(/prompt2$/, 'prompt_2');
   return Object.fromEntries(Object.entries(value).map(([key, entry]) => [snake(key), entry]));
 }

@@ -18,7 +18,7 @@ export interface DiffusersResult {
   spread: number;
   /** Share of the values that are 0 or 1. */
   saturated: number;
-  tensors: Record<'picture' | 'latents' | 'steps' | 'embeddings', TensorFile>;
+  tensors: Record<'picture' | 'latents' | 'steps', TensorFile>;
 }
 
 type Answer = DiffusersResult | { error: string };

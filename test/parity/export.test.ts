@@ -1,111 +1,30 @@
 // Exports small architectures of many kinds. The exporter itself compares each program with the
 // library's module and fails where they differ.
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { after, test } from 'node:test';
-import { canonicalArchitecture } from '../../lib/networks/architecture.js';
+import { promisify } from 'node:util';
+import { layoutOf } from '../../lib/checkpoints/layouts.js';
+import { readSafetensorsHeader } from '../../lib/checkpoints/safetensors.js';
+import { memoryStats, Tensor } from '../../lib/index.js';
 import {
   type ExportedProgram,
-  type ExportRequest,
   exportPrograms,
   type ProgramManifest,
 } from '../../lib/networks/export.js';
+import { Network } from '../../lib/networks/network.js';
 import { ensurePython } from '../../scripts/python.js';
+import { distance } from '../drawing.js';
+import { text, unet, variants, vq } from './variants.js';
+import { pythonEnvironment, pythonScripts } from './workspace.js';
 
 const python = await ensurePython({ log: (line) => console.error(line) });
 const folder = await mkdtemp(join(tmpdir(), 'torchbrush-export-'));
 after(() => rm(folder, { recursive: true, force: true }));
-
-const request = (
-  name: string,
-  className: string,
-  config: Record<string, unknown>,
-): ExportRequest => ({ name, ...canonicalArchitecture(className, config) });
-
-const unet = (name: string, changes: Record<string, unknown> = {}): ExportRequest =>
-  request(name, 'UNet2DConditionModel', {
-    block_out_channels: [16, 32],
-    down_block_types: ['DownBlock2D', 'CrossAttnDownBlock2D'],
-    up_block_types: ['CrossAttnUpBlock2D', 'UpBlock2D'],
-    layers_per_block: 1,
-    norm_num_groups: 4,
-    attention_head_dim: 2,
-    cross_attention_dim: 24,
-    ...changes,
-  });
-
-const fourLevels = {
-  block_out_channels: [16, 16, 32, 32],
-  down_block_types: [...Array<string>(3).fill('CrossAttnDownBlock2D'), 'DownBlock2D'],
-  up_block_types: ['UpBlock2D', ...Array<string>(3).fill('CrossAttnUpBlock2D')],
-};
-
-const autoencoder = (name: string, changes: Record<string, unknown> = {}): ExportRequest =>
-  request(name, 'AutoencoderKL', {
-    block_out_channels: [8, 16],
-    down_block_types: Array<string>(2).fill('DownEncoderBlock2D'),
-    up_block_types: Array<string>(2).fill('UpDecoderBlock2D'),
-    norm_num_groups: 4,
-    ...changes,
-  });
-
-const text = (
-  name: string,
-  changes: Record<string, unknown> = {},
-  className = 'CLIPTextModel',
-): ExportRequest =>
-  request(name, className, {
-    vocab_size: 99,
-    hidden_size: 24,
-    intermediate_size: 40,
-    num_hidden_layers: 3,
-    num_attention_heads: 4,
-    ...changes,
-  });
-
-const variants: readonly ExportRequest[] = [
-  unet('two-levels'),
-  unet('four-levels', { ...fourLevels, layers_per_block: 2 }),
-  unet('heads-per-block', { ...fourLevels, attention_head_dim: [1, 2, 4, 4] }),
-  unet('layers-per-block', { layers_per_block: [1, 2], transformer_layers_per_block: [1, 3] }),
-  unet('linear-projection', { use_linear_projection: true }),
-  unet('inpainting', { in_channels: 9 }),
-  unet('timestep-cond', { time_cond_proj_dim: 12 }),
-  unet('class-labels', { num_class_embeds: 50, only_cross_attention: [true, false] }),
-  unet('class-timestep', { class_embed_type: 'timestep' }),
-  unet('class-projection', {
-    class_embed_type: 'projection',
-    projection_class_embeddings_input_dim: 14,
-  }),
-  unet('text-time', {
-    addition_embed_type: 'text_time',
-    addition_time_embed_dim: 8,
-    projection_class_embeddings_input_dim: 80,
-  }),
-  unet('text-projection', { encoder_hid_dim: 20 }),
-  unet('scale-shift', { resnet_time_scale_shift: 'scale_shift', mid_block_scale_factor: 1.5 }),
-  unet('no-middle', { mid_block_type: null, center_input_sample: true, freq_shift: 1 }),
-  unet('one-level', {
-    block_out_channels: [16],
-    down_block_types: ['CrossAttnDownBlock2D'],
-    up_block_types: ['CrossAttnUpBlock2D'],
-  }),
-  unet('other-activation', { act_fn: 'gelu', flip_sin_to_cos: false, downsample_padding: 0 }),
-  autoencoder('autoencoder'),
-  autoencoder('autoencoder-bare', {
-    use_quant_conv: false,
-    use_post_quant_conv: false,
-    mid_block_add_attention: false,
-    latent_channels: 3,
-  }),
-  text('text'),
-  text('text-gelu', { hidden_act: 'gelu', layer_norm_eps: 1e-6 }),
-  text('text-other-end', { eos_token_id: 7 }),
-  text('text-projected', { projection_dim: 18 }, 'CLIPTextModelWithProjection'),
-];
 
 let made: ExportedProgram[] = [];
 
@@ -127,6 +46,62 @@ test('every supported variant is exported and computes what the library computes
   }
 });
 
+test('every variant runs here as it does in the library', async (context) => {
+  const place = await mkdtemp(join(tmpdir(), 'torchbrush-variants-'));
+  context.after(() => rm(place, { recursive: true, force: true }));
+  const requests = variants.map((variant) => ({
+    ...variant,
+    fileStem: layoutOf(variant.className).fileStem,
+  }));
+  await writeFile(join(place, 'request.json'), JSON.stringify(requests));
+  const script = join(pythonScripts, 'run_networks.py');
+  const args = [script, '--request', join(place, 'request.json'), '--out', place];
+  await promisify(execFile)(python, args, { env: pythonEnvironment });
+  process.env.TORCHBRUSH_PROGRAMS = folder;
+  for (const { name, className } of variants) {
+    const options = { dtype: 'float32', device: 'cpu' } as const;
+    const network = await Network.load(join(place, name), className, options);
+    const cases = readdirSync(join(place, name)).filter((file) => /\.\d\.safetensors$/.test(file));
+    assert.ok(cases.length >= 2);
+    for (const file of cases) await assertSame(network, join(place, name, file));
+    network.dispose();
+  }
+  assert.deepEqual(memoryStats(), { tensors: 0, tensorBytes: 0, networks: 0 });
+});
+
+/** Sums in another order differ by a few units in the last place of the largest value. */
+async function assertSame(network: Network, file: string): Promise<void> {
+  const [entry = ''] = basename(file).split('.');
+  const values = await readTensors(file);
+  const named = (isOutput: boolean) =>
+    [...values].filter(([name]) => name.startsWith('out:') === isOutput);
+  const outputs = named(true).map(([name]) => name.slice('out:'.length));
+  const results = await network.run(entry, Object.fromEntries(named(false)), outputs);
+  for (const [index, result] of results.entries()) {
+    const [name, wanted] = named(true)[index] as [string, Tensor];
+    const [got, expected] = [await result.toFloat32Array(), await wanted.toFloat32Array()];
+    assert.deepEqual(result.shape, wanted.shape);
+    const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    const difference = distance(got, expected);
+    assert.ok(difference <= 1e-5 * largest, `${name} in ${file} differs by ${difference}`);
+    result.dispose();
+  }
+  for (const tensor of values.values()) tensor.dispose();
+}
+
+async function readTensors(file: string): Promise<Map<string, Tensor>> {
+  const { buffer } = new Uint8Array(await readFile(file));
+  const tensors = new Map<string, Tensor>();
+  for (const [name, { dtype, offset, shape }] of await readSafetensorsHeader(file)) {
+    const count = shape.reduce((product, size) => product * size, 1);
+    const whole = dtype === 'int64';
+    const bytes = buffer.slice(offset, offset + count * (whole ? 8 : 4));
+    const data = whole ? new BigInt64Array(bytes) : new Float32Array(bytes);
+    tensors.set(name, Tensor.fromArray(data, [...shape]));
+  }
+  return tensors;
+}
+
 test('every architecture gets a folder of its own with a manifest, and nothing else stays', () => {
   assert.deepEqual(readdirSync(folder).sort(), variants.map(({ key }) => key).sort());
   for (const { key } of variants) {
@@ -141,12 +116,31 @@ test('every architecture gets a folder of its own with a manifest, and nothing e
 });
 
 test('inputs follow from the architecture', () => {
-  const inputs = (name: string) => made.find((program) => program.name === name)?.inputs;
+  const programOf = (name: string) => made.find((program) => program.name === name);
+  const needed = (name: string) => {
+    const { inputs = [], optionalInputs = [] } = programOf(name) ?? {};
+    return inputs.filter((input) => !optionalInputs.includes(input));
+  };
   const usual = ['sample', 'timestep', 'encoder_hidden_states'];
-  assert.deepEqual(inputs('two-levels'), usual);
-  assert.deepEqual(inputs('timestep-cond'), [...usual, 'timestep_cond']);
-  assert.deepEqual(inputs('class-labels'), [...usual, 'class_labels']);
-  assert.deepEqual(inputs('text-time'), [...usual, 'text_embeds', 'time_ids']);
+  assert.deepEqual(needed('two-levels'), usual);
+  assert.deepEqual(needed('timestep-cond'), [...usual, 'timestep_cond']);
+  assert.deepEqual(needed('class-labels'), [...usual, 'class_labels']);
+  assert.deepEqual(needed('text-time'), [...usual, 'text_embeds', 'time_ids']);
+  assert.deepEqual(needed('by-image'), ['sample', 'timestep', 'image_embeds']);
+  assert.deepEqual(needed('controlnet'), [...usual, 'controlnet_cond']);
+});
+
+test('a UNet program does without residuals, one for each output of a ControlNet', () => {
+  const programOf = (name: string) => made.find((program) => program.name === name);
+  for (const [unetName, controlnetName] of [
+    ['two-levels', 'controlnet'],
+    ['four-levels', 'controlnet-four-levels'],
+  ] as const) {
+    const given = programOf(controlnetName)?.outputs;
+    const expected = given?.map((name) => name.replace('res_sample', 'additional_residual'));
+    assert.deepEqual(programOf(unetName)?.optionalInputs, expected);
+  }
+  assert.deepEqual(programOf('latent-upscaler')?.optionalInputs, []);
 });
 
 test('the same architecture gives the same bytes, alone or among others', async () => {
@@ -182,6 +176,7 @@ test('missing packages come with the command that installs them', {
 test('what the exporter does not support is said before anything is traced', async () => {
   for (const [unsupported, message] of [
     [unet('gated', { attention_type: 'gated' }), /attention_type: 'gated'/],
+    [vq('lookup', { lookup_from_codebook: true }), /lookup_from_codebook: True/],
     [unet('heads', { num_attention_heads: 4 }), /number of attention heads/],
     [{ ...text('text'), className: 'T5EncoderModel' }, /T5EncoderModel/],
   ] as const) {

@@ -1,46 +1,23 @@
 /** Random scheduler configurations for the comparison with diffusers. */
 
 import type { Case } from '../golden/schedulers/run-case.js';
+import type { Draw } from './schedulers-draw.js';
 
-/** mulberry32: a small seeded generator, so that a failing case can be drawn again. */
-function makeRandom(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let z = state;
-    z = Math.imul(z ^ (z >>> 15), z | 1);
-    z ^= z + Math.imul(z ^ (z >>> 7), z | 61);
-    return ((z ^ (z >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-class Draw {
-  readonly next: () => number;
-  constructor(seed: number) {
-    this.next = makeRandom(seed);
-    for (let i = 0; i < 5; i++) this.next();
-  }
-  chance(probability: number): boolean {
-    return this.next() < probability;
-  }
-  pick<T>(values: readonly T[]): T {
-    const value = values[Math.floor(this.next() * values.length)];
-    if (value === undefined) throw new RangeError('nothing to pick from');
-    return value;
-  }
-  between(low: number, high: number): number {
-    return low + this.next() * (high - low);
-  }
-}
-
-type Config = Record<string, unknown>;
+export type Config = Record<string, unknown>;
+/** What belongs to a configuration besides its fields. */
+type Changes = Pick<Case, 'step' | 'extraChannels'> & { mu?: number };
 
 const BETAS: readonly (readonly [number, number])[] = [
   [0.00085, 0.012],
   [0.0001, 0.02],
   [0.001, 0.03],
 ];
-const STEPS = [1, 2, 3, 4, 5, 7, 10, 14, 15, 20, 25, 30, 49, 50, 99, 133];
+const VIA = [
+  'PNDMScheduler',
+  'DDIMScheduler',
+  'EulerDiscreteScheduler',
+  'DPMSolverMultistepScheduler',
+];
 
 function common(draw: Draw): Config {
   const [betaStart, betaEnd] = draw.pick(BETAS);
@@ -66,7 +43,33 @@ function formula(draw: Draw, config: Config): void {
   if (draw.chance(0.03)) Object.assign(config, { use_karras_sigmas: true, use_beta_sigmas: true });
 }
 
-const classConfigs: Record<string, (draw: Draw, config: Config) => Partial<Case>> = {
+/** Of a schedule by a name that other classes lack, given betas take nothing from the name. */
+function schedule(config: Config, name: string): void {
+  if (config.trained_betas === undefined) config.beta_schedule = name;
+}
+
+/** What DDIM and DDPM do with the predicted image. */
+function bounds(draw: Draw, config: Config): void {
+  if (draw.chance(0.7)) config.clip_sample = draw.chance(0.3);
+  if (draw.chance(0.3)) config.clip_sample_range = draw.between(0.5, 3);
+  if (draw.chance(0.3)) {
+    config.thresholding = true;
+    config.dynamic_thresholding_ratio = draw.between(0.5, 1);
+    config.sample_max_value = draw.between(0.8, 4);
+  }
+}
+
+/** The samplers of k-diffusion; `sigma_min` and `sigma_max` are left over from another class. */
+function karrasFamily(draw: Draw, config: Config, predictions: readonly string[]): Changes {
+  formula(draw, config);
+  config.prediction_type = draw.pick(predictions);
+  if (draw.chance(0.2)) config.sigma_min = draw.between(0.01, 0.1);
+  if (draw.chance(0.2)) config.sigma_max = draw.between(5, 20);
+  if (draw.chance(0.2)) config.rescale_betas_zero_snr = true;
+  return {};
+}
+
+const classConfigs: Record<string, (draw: Draw, config: Config) => Changes> = {
   PNDMScheduler(draw, config) {
     config.skip_prk_steps = draw.chance(0.7);
     if (draw.chance(0.5)) config.set_alpha_to_one = draw.chance(0.5);
@@ -87,6 +90,48 @@ const classConfigs: Record<string, (draw: Draw, config: Config) => Partial<Case>
     if (config.prediction_type !== 'epsilon') config.rescale_betas_zero_snr = draw.chance(0.3);
     const eta = draw.pick([0, 0, 0.3, 1]);
     return { step: { eta, useClippedModelOutput: draw.chance(0.3) } };
+  },
+  DDPMScheduler(draw, config) {
+    bounds(draw, config);
+    if (draw.chance(0.2)) schedule(config, draw.pick(['laplace', 'sigmoid']));
+    config.prediction_type = draw.pick(['epsilon', 'sample', 'v_prediction']);
+    if (config.prediction_type !== 'epsilon') config.rescale_betas_zero_snr = draw.chance(0.3);
+    const learned = draw.chance(0.4);
+    const fixed = ['fixed_small', 'fixed_small_log', 'fixed_large'];
+    config.variance_type = draw.pick(learned ? ['learned', 'learned_range'] : fixed);
+    return learned && draw.chance(0.95) ? { extraChannels: 3 } : {};
+  },
+  UnCLIPScheduler(draw, config) {
+    const trained = config.num_train_timesteps;
+    for (const key of Object.keys(config)) delete config[key];
+    if (trained !== undefined) config.num_train_timesteps = trained;
+    if (draw.chance(0.7)) config.clip_sample = draw.chance(0.7);
+    if (draw.chance(0.5)) config.clip_sample_range = draw.between(0.5, 10);
+    config.prediction_type = draw.pick(['epsilon', 'sample']);
+    const learned = draw.chance(0.3);
+    // Without bounds the stand-in for the network predicts ever larger variances.
+    if (learned) Object.assign(config, { variance_type: 'learned_range', clip_sample: true });
+    return learned && draw.chance(0.95) ? { extraChannels: 3 } : {};
+  },
+  LMSDiscreteScheduler(draw, config) {
+    return karrasFamily(draw, config, ['epsilon', 'epsilon', 'sample', 'v_prediction']);
+  },
+  HeunDiscreteScheduler(draw, config) {
+    if (draw.chance(0.15)) schedule(config, 'exp');
+    // Of a level of 20 000 beside one of 0.006 even float64 keeps too little of a clipped image.
+    if (config.beta_schedule !== 'squaredcos_cap_v2' && draw.chance(0.3)) config.clip_sample = true;
+    if (draw.chance(0.3)) config.clip_sample_range = draw.between(0.5, 3);
+    return karrasFamily(draw, config, ['epsilon', 'epsilon', 'sample', 'v_prediction']);
+  },
+  KDPM2DiscreteScheduler(draw, config) {
+    return karrasFamily(draw, config, ['epsilon', 'v_prediction']);
+  },
+  KDPM2AncestralDiscreteScheduler(draw, config) {
+    return karrasFamily(draw, config, ['epsilon', 'v_prediction']);
+  },
+  DPMSolverSDEScheduler(draw, config) {
+    const step = draw.chance(0.3) ? { step: { sNoise: draw.pick([0, 0.9, 1.01]) } } : {};
+    return { ...karrasFamily(draw, config, ['epsilon', 'v_prediction']), ...step };
   },
   EulerDiscreteScheduler(draw, config) {
     formula(draw, config);
@@ -113,11 +158,12 @@ const classConfigs: Record<string, (draw: Draw, config: Config) => Partial<Case>
     return {};
   },
   DPMSolverMultistepScheduler(draw, config) {
-    formula(draw, config);
+    solver(draw, config);
+    if (draw.chance(0.05)) config.solver_order = 4;
     if (draw.chance(0.1)) config.use_lu_lambdas = true;
-    if (draw.chance(0.1)) config.use_flow_sigmas = true;
-    if (config.use_flow_sigmas && draw.chance(0.5)) config.flow_shift = draw.between(0.5, 4);
-    config.algorithm_type = draw.pick([
+    if (draw.chance(0.3)) config.euler_at_final = draw.chance(0.5);
+    config.rescale_betas_zero_snr = draw.chance(0.15);
+    return dpmSolver(draw, config, [
       'dpmsolver++',
       'dpmsolver++',
       'sde-dpmsolver++',
@@ -125,63 +171,115 @@ const classConfigs: Record<string, (draw: Draw, config: Config) => Partial<Case>
       'sde-dpmsolver',
       'deis',
     ]);
-    config.solver_order = draw.pick([1, 2, 2, 3]);
-    config.solver_type = draw.pick(['midpoint', 'heun', 'logrho', 'bh2']);
-    config.prediction_type = draw.pick([
-      'epsilon',
-      'epsilon',
-      'sample',
-      'v_prediction',
-      'flow_prediction',
-    ]);
-    if (draw.chance(0.3)) config.lower_order_final = draw.chance(0.5);
-    if (draw.chance(0.3)) config.euler_at_final = draw.chance(0.5);
-    const needsEnd =
-      !String(config.algorithm_type).endsWith('++') && config.algorithm_type !== 'deis';
-    config.final_sigmas_type =
-      needsEnd && draw.chance(0.9) ? 'sigma_min' : draw.pick(['zero', 'zero', 'sigma_min']);
-    if (draw.chance(0.25)) config.lambda_min_clipped = draw.pick([-5.1, -2, null]);
-    if (draw.chance(0.2)) {
-      config.thresholding = true;
-      config.dynamic_thresholding_ratio = draw.between(0.5, 1);
-      config.sample_max_value = draw.between(0.8, 4);
-    }
-    config.rescale_betas_zero_snr = draw.chance(0.15);
-    if (draw.chance(0.1)) {
-      config.variance_type = draw.pick(['learned', 'learned_range']);
-      return config.prediction_type === 'epsilon' ? { extraChannels: 3 } : {};
-    }
+  },
+  DPMSolverSinglestepScheduler(draw, config) {
+    solver(draw, config);
+    const algorithms = ['dpmsolver++', 'dpmsolver++', 'sde-dpmsolver++', 'dpmsolver', 'deis'];
+    const changes = dpmSolver(draw, config, algorithms);
+    // diffusers fails with shapes that do not fit.
+    if (config.algorithm_type === 'dpmsolver') config.thresholding = false;
+    return changes;
+  },
+  DEISMultistepScheduler(draw, config) {
+    solver(draw, config);
+    if (draw.chance(0.05)) config.solver_order = 4;
+    config.algorithm_type = draw.pick(['deis', 'deis', 'dpmsolver', 'dpmsolver++']);
+    config.solver_type = draw.pick(['logrho', 'midpoint', 'heun', 'bh1', 'bh2']);
     return {};
+  },
+  UniPCMultistepScheduler(draw, config) {
+    solver(draw, config);
+    config.solver_type = draw.pick(['bh1', 'bh2', 'bh2', 'midpoint', 'logrho']);
+    if (draw.chance(0.1)) config.solver_order = draw.pick([4, 5]);
+    if (draw.chance(0.3)) config.predict_x0 = false;
+    if (config.predict_x0 === false && config.prediction_type === 'flow_prediction') {
+      config.prediction_type = draw.pick(['epsilon', 'flow_prediction']);
+    }
+    if (draw.chance(0.3)) config.disable_corrector = draw.pick([[0], [0, 1, 2], [3], []]);
+    const needsEnd = config.predict_x0 === false || config.lower_order_final === false;
+    const ends = needsEnd ? ['sigma_min'] : ['zero', 'zero', 'sigma_min'];
+    config.final_sigmas_type = draw.pick(ends);
+    config.rescale_betas_zero_snr = draw.chance(0.15);
+    if (draw.chance(0.2)) config.sigma_min = draw.between(0.01, 0.1);
+    if (draw.chance(0.2)) config.sigma_max = draw.between(5, 20);
+    if (!config.use_flow_sigmas) return {};
+    if (draw.chance(0.3)) config.shift_terminal = draw.between(0.01, 0.2);
+    if (draw.chance(0.5)) return {};
+    Object.assign(config, { use_dynamic_shifting: true });
+    if (draw.chance(0.5)) config.time_shift_type = draw.pick(['exponential', 'linear']);
+    return { mu: draw.between(0.3, 1.5) };
+  },
+  LCMScheduler(draw, config) {
+    consistency(draw, config);
+    if (draw.chance(0.3)) config.clip_sample = true;
+    if (draw.chance(0.3)) config.clip_sample_range = draw.between(0.5, 3);
+    if (draw.chance(0.4)) config.timestep_scaling = draw.between(0.01, 20);
+    threshold(draw, config);
+    return {};
+  },
+  TCDScheduler(draw, config) {
+    consistency(draw, config);
+    if (draw.chance(0.2)) return {};
+    return { step: { eta: draw.pick([0, 0.3, 1, draw.between(0, 1)]) } };
   },
 };
 
-/** One configuration with a schedule; `seed` decides everything. */
-export function randomCase(className: string, seed: number): Case {
-  const draw = new Draw(seed);
+/** Fields of distilled models. */
+function consistency(draw: Draw, config: Config): void {
+  const trained = Number(config.num_train_timesteps ?? 1000);
+  if (draw.chance(0.5)) config.original_inference_steps = draw.pick([50, 60, 100, trained]);
+  if (draw.chance(0.4)) config.set_alpha_to_one = draw.chance(0.5);
+  config.prediction_type = draw.pick(['epsilon', 'sample', 'v_prediction']);
+  // Without signal the noise tells nothing about the image: infinite in diffusers as well.
+  if (config.prediction_type !== 'epsilon') config.rescale_betas_zero_snr = draw.chance(0.3);
+}
+
+/** Fields of DPM-Solver, DEIS and UniPC. */
+function solver(draw: Draw, config: Config): void {
+  formula(draw, config);
+  if (draw.chance(0.15)) config.use_flow_sigmas = true;
+  if (config.use_flow_sigmas && draw.chance(0.5)) config.flow_shift = draw.between(0.5, 4);
+  config.solver_order = draw.pick([1, 2, 2, 3]);
+  config.prediction_type = draw.pick([
+    'epsilon',
+    'epsilon',
+    'sample',
+    'v_prediction',
+    'flow_prediction',
+  ]);
+  if (draw.chance(0.3)) config.lower_order_final = draw.chance(0.5);
+  threshold(draw, config);
+}
+
+/** Fields of both DPM-Solvers. */
+function dpmSolver(draw: Draw, config: Config, algorithms: readonly string[]): Changes {
+  config.algorithm_type = draw.pick(algorithms);
+  config.solver_type = draw.pick(['midpoint', 'heun', 'logrho', 'bh2']);
+  // What the algorithm lacks, now and then.
+  const solvesForNoise = !String(config.algorithm_type).endsWith('++');
+  if (solvesForNoise && config.prediction_type === 'flow_prediction' && draw.chance(0.9)) {
+    config.prediction_type = 'v_prediction';
+  }
+  if (config.algorithm_type === 'sde-dpmsolver' && draw.chance(0.9)) config.solver_order = 2;
+  config.final_sigmas_type =
+    solvesForNoise && draw.chance(0.95) ? 'sigma_min' : draw.pick(['zero', 'zero', 'sigma_min']);
+  if (draw.chance(0.25)) config.lambda_min_clipped = draw.pick([-5.1, -2, null]);
+  if (draw.chance(0.9)) return {};
+  config.variance_type = draw.pick(['learned', 'learned_range']);
+  return config.prediction_type === 'epsilon' ? { extraChannels: 3 } : {};
+}
+
+function threshold(draw: Draw, config: Config): void {
+  if (draw.chance(0.8)) return;
+  config.thresholding = true;
+  config.dynamic_thresholding_ratio = draw.between(0.5, 1);
+  config.sample_max_value = draw.between(0.8, 4);
+}
+
+/** A configuration of a class. */
+export function randomConfig(className: string, draw: Draw): Omit<Case, 'start'> & { mu?: number } {
   const config = common(draw);
   const extra = classConfigs[className]?.(draw, config) ?? {};
-  const trained = Number(config.num_train_timesteps ?? 1000);
-  const strength = draw.chance(0.5)
-    ? { strength: draw.pick([0.3, 0.58, 0.75, 0.8, 1, draw.between(0.1, 1)]) }
-    : {};
-  let start: Case['start'] = { numInferenceSteps: draw.pick(STEPS), ...strength };
-  if (draw.chance(0.12)) {
-    const timesteps = [0.999, 0.85, 0.7355, 0.6, 0.45, 0.2, 0.03].map((share) =>
-      Math.floor(share * trained),
-    );
-    start = { timesteps, ...strength };
-  } else if (draw.chance(0.1)) {
-    start = { sigmas: [14.615, 6.475, 3.861, 2.697, 1.886, 0.963, 0.399, 0.152, 0], ...strength };
-  }
-  const via = draw.chance(0.15)
-    ? {
-        via: draw.pick([
-          'PNDMScheduler',
-          'DDIMScheduler',
-          'EulerDiscreteScheduler',
-          'DPMSolverMultistepScheduler',
-        ]),
-      }
-    : {};
-  return { className, config, start, seed: seed % 1000, ...extra, ...via };
+  const via = draw.chance(0.15) ? { via: draw.pick(VIA) } : {};
+  return { className, config, ...extra, ...via };
 }

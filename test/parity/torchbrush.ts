@@ -1,13 +1,12 @@
 // Runs torchbrush on the cases that diffusers ran.
 import {
+  type DiffusionPipeline,
   Generator,
   type Image,
-  StableDiffusionImg2ImgPipeline,
-  StableDiffusionPipeline,
   type StepCallback,
   Tensor,
 } from '../../lib/index.js';
-import { type CaseImage, type ParityCase, schedulers, type TensorFile } from './case.js';
+import { type CaseImage, type ParityCase, pipelines, schedulers, type TensorFile } from './case.js';
 import { readTensorFile } from './workspace.js';
 
 export interface TorchbrushResult {
@@ -20,7 +19,15 @@ export interface TorchbrushResult {
   shape: readonly number[];
 }
 
-type Pipeline = StableDiffusionPipeline | StableDiffusionImg2ImgPipeline;
+/** Any pipeline, with options that only the cases know. */
+type Pipeline = DiffusionPipeline & {
+  generate(options: Record<string, unknown>): Promise<{ images: Tensor | Image[] }>;
+};
+
+type PipelineClass = {
+  fromPretrained(path: string, options: object): Promise<Pipeline>;
+  fromPipe(pipe: Pipeline): Promise<Pipeline>;
+};
 
 /** Keeps the pipelines of one checkpoint at a time, and the latents that later cases start from. */
 export class TorchbrushRunner {
@@ -54,9 +61,9 @@ export class TorchbrushRunner {
       if (one.image !== undefined) options.image = await this.#image(one.image, read);
       options.outputType = one.output ?? 'tensor';
       const start = performance.now();
-      const { images } = await (pipe as StableDiffusionPipeline).generate(options as never);
+      const { images } = await pipe.generate(options);
       const seconds = (performance.now() - start) / 1000;
-      const output = await this.#output(one, images as Tensor | Image[]);
+      const output = await this.#output(one, images);
       return { seconds, timesteps, steps: await Promise.all(steps), ...output };
     } finally {
       pipe.scheduler = own;
@@ -118,10 +125,10 @@ function load(
   variant: string | undefined,
   shared: Pipeline | undefined,
 ): Promise<Pipeline> {
-  const pipelines = { StableDiffusionPipeline, StableDiffusionImg2ImgPipeline };
-  if (shared !== undefined) return pipelines[name].fromPipe(shared);
+  const Class = pipelines[name] as unknown as PipelineClass;
+  if (shared !== undefined) return Class.fromPipe(shared);
   const placement = { dtype: 'float32', device: 'cpu' } as const;
-  return pipelines[name].fromPretrained(checkpoint, { ...placement, ...(variant && { variant }) });
+  return Class.fromPretrained(checkpoint, { ...placement, ...(variant && { variant }) });
 }
 
 function seeding({ seeds }: ParityCase): { seed?: number; generator?: Generator[] } {

@@ -20,6 +20,9 @@ const cache = join(packageRoot, '.cache', 'parity');
 
 export const pythonScripts = join(here, 'python');
 
+/** The scripts that make checkpoints, not those that run diffusers. */
+const makers = /^(?!run_).*\.py$/;
+
 /** Environment of the Python programs: no spinning threads, nothing fetched, no progress bars. */
 export const pythonEnvironment: NodeJS.ProcessEnv = {
   ...process.env,
@@ -39,11 +42,26 @@ export async function makeCheckpoints<Name extends string>(
   python: string,
   names: readonly Name[],
 ): Promise<Record<Name, string>> {
-  const root = join(cache, 'checkpoints', await hashOf(pythonScripts, /^(?!run_diffusers).*\.py$/));
+  const root = join(cache, 'checkpoints', await hashOf(pythonScripts, makers));
   const script = join(pythonScripts, 'make_checkpoint.py');
   await run(python, [script, 'tiny', '--output', root, ...names], { env: pythonEnvironment });
   const folders = names.map((name) => [name, join(root, name.replaceAll(':', '-'))]);
   return Object.fromEntries(folders) as Record<Name, string>;
+}
+
+/** As `makeCheckpoints`, for Kandinsky 2.2: a prior and a decoder of each name, `preset:seed`. */
+export async function makeKandinskyCheckpoints<Name extends string>(
+  python: string,
+  names: readonly Name[],
+): Promise<Record<Name, { prior: string; decoder: string }>> {
+  const root = join(cache, 'checkpoints', await hashOf(pythonScripts, makers), 'kandinsky');
+  const script = join(pythonScripts, 'kandinsky_checkpoint.py');
+  await run(python, [script, '--output', root, ...names], { env: pythonEnvironment });
+  const folders = names.map((name) => {
+    const folder = join(root, name.replaceAll(':', '-'));
+    return [name, { prior: `${folder}-prior`, decoder: `${folder}-decoder` }];
+  });
+  return Object.fromEntries(folders) as Record<Name, { prior: string; decoder: string }>;
 }
 
 /**

@@ -51,6 +51,44 @@ CONFIGS: dict[str, list[Case]] = {
         ),
         about("zero terminal SNR", {**MODEL, **ZERO_SNR}, clip_sample=False),
     ],
+    "DDPMScheduler": [
+        about("Kandinsky decoder", {"beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}),
+        about("fixed large variance, trailing", PIXELS, variance_type="fixed_large", timestep_spacing="trailing"),
+        about("sigmoid, samples", {"beta_schedule": "sigmoid"}, prediction_type="sample", thresholding=True),
+        about("Laplace, linspace", {"beta_schedule": "laplace"}, timestep_spacing="linspace"),
+        about("zero terminal SNR", {**MODEL, **ZERO_SNR}, clip_sample=False),
+    ],
+    "UnCLIPScheduler": [
+        about("Kandinsky prior", {}, prediction_type="sample", clip_sample_range=10.0),
+        about("defaults", {}),
+        about("unclipped noise of 100 timesteps", {"num_train_timesteps": 100}, clip_sample=False),
+    ],
+    "LMSDiscreteScheduler": [
+        about("Stable Diffusion", STABLE_DIFFUSION),
+        about("Karras, v-prediction", MODEL, use_karras_sigmas=True, prediction_type="v_prediction"),
+        about("exponential samples, trailing", MODEL, use_exponential_sigmas=True, timestep_spacing="trailing"),
+    ],
+    "HeunDiscreteScheduler": [
+        about("Stable Diffusion", STABLE_DIFFUSION),
+        about("Karras, leading", MODEL, use_karras_sigmas=True, timestep_spacing="leading", steps_offset=1),
+        about("exp betas, clipped", {"beta_schedule": "exp"}, clip_sample=True, clip_sample_range=2.0),
+        about("beta samples", MODEL, use_beta_sigmas=True, prediction_type="sample"),
+    ],
+    "KDPM2DiscreteScheduler": [
+        about("Stable Diffusion", STABLE_DIFFUSION),
+        about("Karras, v-prediction", MODEL, use_karras_sigmas=True, prediction_type="v_prediction"),
+        about("exponential with ends", MODEL, use_exponential_sigmas=True, sigma_min=0.05, sigma_max=9.0),
+    ],
+    "KDPM2AncestralDiscreteScheduler": [
+        about("Stable Diffusion", STABLE_DIFFUSION),
+        about("Karras", MODEL, use_karras_sigmas=True),
+        about("leading, v-prediction", MODEL, timestep_spacing="leading", prediction_type="v_prediction"),
+    ],
+    "DPMSolverSDEScheduler": [
+        about("Stable Diffusion", STABLE_DIFFUSION),
+        about("Karras, v-prediction", MODEL, use_karras_sigmas=True, prediction_type="v_prediction"),
+        about("deterministic part, trailing", MODEL, {"sNoise": 0.0}, timestep_spacing="trailing"),
+    ],
     "EulerDiscreteScheduler": [
         about("SDXL", MODEL, timestep_spacing="leading", steps_offset=1),
         about("SD turbo", MODEL, timestep_spacing="trailing"),
@@ -134,6 +172,8 @@ def runs(class_name: str, config: dict[str, Any], start: dict[str, Any]) -> bool
     steps = start["numInferenceSteps"]
     if class_name == "PNDMScheduler" and not config.get("skip_prk_steps") and steps < 4:
         return False
+    if class_name == "UnCLIPScheduler" and steps < 2:
+        return False
     # Beta sigmas round the first two of 50 timesteps alike; the loop then runs out of sigmas.
     beta_clash = config.get("use_beta_sigmas", False) and start == {"numInferenceSteps": 50}
     return steps <= config.get("num_train_timesteps", 1000) and not beta_clash
@@ -154,6 +194,9 @@ def special() -> list[Case]:
     repeated = {"timesteps": [999, 850, 736, 736, 455, 343, 24], "strength": 0.75}
     few_sigmas = {"sigmas": [14.615, 6.315, 3.771, 2.181, 1.342, 0.0], "strength": 0.6}
     learned = {**PIXELS, "variance_type": "learned_range"}
+    root = {**PIXELS, "variance_type": "learned"}
+    prior = {"variance_type": "learned_range"}
+    split = {"extraChannels": 2}
     return [
         single("50 steps at strength 0.8", "PNDMScheduler", sd, {"numInferenceSteps": 50, "strength": 0.8}),
         single("a truncated product", "DDIMScheduler", sd, {"numInferenceSteps": 50, "strength": 0.58}),
@@ -166,6 +209,11 @@ def special() -> list[Case]:
         single(
             "learned variance", solver, learned, {"numInferenceSteps": 5}, extraChannels=3, shape=[1, 3, 2, 2]
         ),
+        single("learned range", "DDPMScheduler", learned, {"numInferenceSteps": 5}, **split),
+        single("learned variance", "DDPMScheduler", root, {"numInferenceSteps": 5}, **split),
+        single("custom timesteps", "DDPMScheduler", PIXELS, {"timesteps": XL_TIMESTEPS, "strength": 0.5}),
+        single("learned range", "UnCLIPScheduler", prior, {"numInferenceSteps": 5}, **split),
+        single("custom timesteps", "HeunDiscreteScheduler", MODEL, {"timesteps": XL_TIMESTEPS, "strength": 0.6}),
         single(
             "49 trailing steps that are 50",
             "DDIMScheduler",
@@ -187,6 +235,9 @@ def half_precision(dtype: str) -> list[Case]:
         single(level, "EulerDiscreteScheduler", MODEL, img2img),
         single(level, solver, MODEL, img2img),
         single(level + " of a flow", solver, {**MODEL, "use_flow_sigmas": True}, img2img),
+        single(level, "DDPMScheduler", PIXELS, img2img),
+        single(level, "HeunDiscreteScheduler", MODEL, img2img),
+        single(fresh, "DDPMScheduler", PIXELS, text2img),
         single(fresh, solver, sde, text2img),
         single(fresh, "EulerAncestralDiscreteScheduler", MODEL, text2img),
         single(fresh, "DDIMScheduler", MODEL, text2img, step={"eta": 1.0}),

@@ -1,7 +1,7 @@
 /** The counterpart of generate_schedulers.py: runs one case with our schedulers. */
 
 import { Generator } from '../../../lib/generator.js';
-import { concat, linearCombination, multiply, narrow } from '../../../lib/ops.js';
+import { abs, concat, linearCombination, multiply, narrow } from '../../../lib/ops.js';
 import type { StartOptions, StepOptions } from '../../../lib/schedulers/index.js';
 import { schedulerClass } from '../../../lib/schedulers/index.js';
 import { type DType, Tensor } from '../../../lib/tensor.js';
@@ -52,7 +52,8 @@ function modelOutput(sample: Tensor, index: number, extraChannels: number): Tens
   const output = linearCombination([0.25, 0.5], [sample, fixed]);
   if (extraChannels === 0) return output;
   using plain = output;
-  using extra = narrow(plain, 1, 0, extraChannels);
+  using first = narrow(plain, 1, 0, extraChannels);
+  using extra = abs(first);
   return concat([plain, extra], 1);
 }
 

@@ -31,16 +31,35 @@ PNDM: Config = {
 }
 DDIM: Config = {**SD1_SCHEDULE, "clip_sample": False, "set_alpha_to_one": False}
 
+# With fields of other classes, as published.
+SDXL_SCHEDULE: Config = {
+    **SD1_SCHEDULE,
+    "interpolation_type": "linear",
+    "prediction_type": "epsilon",
+    "sample_max_value": 1.0,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "timestep_spacing": "leading",
+    "use_karras_sigmas": False,
+    "clip_sample": False,
+}
+
 
 @dataclass(frozen=True)
 class Preset:
     unet: Config
     vae: Config
-    text: Config
+    # None in the refiner of Stable Diffusion XL, which has the second text encoder only.
+    text: Config | None
     scheduler: str
     schedule: Config
     pad_token: str = "<|endoftext|>"
     merges: int = 150
+    # With a projection: Stable Diffusion XL.
+    text_2: Config | None = None
+    pipeline: str = "StableDiffusionPipeline"
+    # Of the x4 upscaler: how noise is added to the small picture.
+    low_res_schedule: Config | None = None
     index: Config = field(default_factory=dict)
 
 
@@ -174,5 +193,133 @@ PRESETS: dict[str, Preset] = {
         scheduler="PNDMScheduler",
         schedule=PNDM,
         merges=60,
+    ),
+    # Stable Diffusion XL: two text encoders, sizes beside the pooled text, several transformer
+    # blocks a level, zeros for a missing negative prompt.
+    "xl-base": Preset(
+        unet=unet_config(
+            [32, 64],
+            [PLAIN_DOWN, CROSS_DOWN],
+            16,
+            80,
+            layers_per_block=1,
+            attention_head_dim=[2, 4],
+            transformer_layers_per_block=[1, 2],
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=6 * 8 + 24,
+        ),
+        vae=vae_config([32, 32], layers_per_block=1, scaling_factor=0.13025, force_upcast=True),
+        text=text_config(32, 3, 77),
+        text_2=text_config(48, 3, 77, hidden_act="gelu", projection_dim=24),
+        scheduler="EulerDiscreteScheduler",
+        schedule=SDXL_SCHEDULE,
+        pipeline="StableDiffusionXLPipeline",
+        index={"force_zeros_for_empty_prompt": True},
+    ),
+    # Its refiner: the second text encoder only, five numbers with an aesthetic score, and an
+    # autoencoder whose latents have a mean and a deviation.
+    "xl-refiner": Preset(
+        unet=unet_config(
+            [32, 64],
+            [PLAIN_DOWN, CROSS_DOWN],
+            16,
+            48,
+            layers_per_block=1,
+            attention_head_dim=[2, 4],
+            transformer_layers_per_block=2,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=5 * 8 + 24,
+        ),
+        vae=vae_config(
+            [32, 32],
+            layers_per_block=1,
+            scaling_factor=0.13025,
+            latents_mean=[0.1, -0.2, 0.3, 0.0],
+            latents_std=[1.5, 0.8, 1.1, 2.0],
+        ),
+        text=None,
+        text_2=text_config(48, 3, 77, hidden_act="gelu", projection_dim=24),
+        scheduler="EulerDiscreteScheduler",
+        schedule=SDXL_SCHEDULE,
+        pad_token="!",
+        pipeline="StableDiffusionXLImg2ImgPipeline",
+        index={"force_zeros_for_empty_prompt": False, "requires_aesthetics_score": True},
+    ),
+    # The x2 upscaler: sees the small latents, embeds its time with random frequencies, predicts the
+    # clean latents and a variance.
+    "upscaler-x2": Preset(
+        unet=unet_config(
+            [32, 32, 64, 64],
+            ["KDownBlock2D", *["KCrossAttnDownBlock2D"] * 3],
+            16,
+            32,
+            in_channels=8,
+            out_channels=5,
+            layers_per_block=2,
+            attention_head_dim=16,
+            act_fn="gelu",
+            conv_in_kernel=1,
+            conv_out_kernel=1,
+            mid_block_type=None,
+            norm_num_groups=None,
+            resnet_time_scale_shift="scale_shift",
+            time_cond_proj_dim=128 + 32,
+            time_embedding_type="fourier",
+            timestep_post_act="gelu",
+        ),
+        vae=vae_config([32, 32], layers_per_block=1),
+        text=text_config(32, 2, 77),
+        scheduler="EulerDiscreteScheduler",
+        schedule={
+            "beta_start": 0.00085,
+            "beta_end": 0.012,
+            "beta_schedule": "scaled_linear",
+            "num_train_timesteps": 1000,
+            "interpolation_type": "log_linear",
+            "prediction_type": "original_sample",
+            "trained_betas": None,
+        },
+        pipeline="StableDiffusionLatentUpscalePipeline",
+    ),
+    # The x4 upscaler: sees the small picture with noise, whose level is a class; cross-attention
+    # only; three levels in the autoencoder.
+    "upscaler-x4": Preset(
+        unet=unet_config(
+            [32, 64],
+            [PLAIN_DOWN, CROSS_DOWN],
+            16,
+            32,
+            in_channels=7,
+            layers_per_block=1,
+            attention_head_dim=8,
+            num_class_embeds=1000,
+            only_cross_attention=[True, False],
+            use_linear_projection=True,
+        ),
+        vae=vae_config([32, 32, 32], layers_per_block=1, scaling_factor=0.08333),
+        text=text_config(32, 3, 77, hidden_act="gelu"),
+        scheduler="DDIMScheduler",
+        schedule={
+            **DDIM,
+            "beta_start": 0.0001,
+            "beta_end": 0.02,
+            "prediction_type": "v_prediction",
+        },
+        low_res_schedule={
+            "beta_start": 0.0001,
+            "beta_end": 0.02,
+            "beta_schedule": "scaled_linear",
+            "clip_sample": True,
+            "num_train_timesteps": 1000,
+            "trained_betas": None,
+            "variance_type": "fixed_small",
+        },
+        pad_token="!",
+        pipeline="StableDiffusionUpscalePipeline",
+        index={"max_noise_level": 350},
     ),
 }

@@ -13,14 +13,14 @@ Input, a JSON file: {"cases": [case, …]}, each case with
   seeds        null, one number for one generator, or a list for a list of generators
 
 Output, a folder: results.json and one little-endian float32 file for each tensor: the decoded
-pictures [B,3,H,W] in 0..1, the final latents, the latents after each step, and the prompt
-embeddings as the UNet gets them.
+pictures [B,3,H,W] in 0..1, the final latents, and the latents after each step.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import inspect
 import json
 import os
 import time
@@ -60,16 +60,21 @@ class Runner:
         if key not in self.pipelines:
             self.pipelines.clear()  # one checkpoint at a time: they may be large
             self.schedulers.clear()
-            pipe = getattr(diffusers, key[2]).from_pretrained(
+            chosen = getattr(diffusers, key[2])
+            unchecked = {}
+            if "safety_checker" in inspect.signature(chosen.__init__).parameters:
+                unchecked["safety_checker"] = None
+            if "requires_safety_checker" in inspect.signature(chosen.__init__).parameters:
+                unchecked["requires_safety_checker"] = False
+            pipe = chosen.from_pretrained(
                 key[0],
                 variant=key[1],
                 torch_dtype=torch.float32,
-                safety_checker=None,
-                requires_safety_checker=False,
                 local_files_only=True,
+                **unchecked,
             )
             pipe.set_progress_bar_config(disable=True)
-            if not hasattr(pipe.text_encoder, "text_model"):
+            if pipe.text_encoder is not None and not hasattr(pipe.text_encoder, "text_model"):
                 # clip_skip reads text_encoder.text_model.final_layer_norm, which transformers 5
                 # has moved up by one level. Not a submodule: modules must not contain themselves.
                 object.__setattr__(pipe.text_encoder, "text_model", pipe.text_encoder)
@@ -97,6 +102,9 @@ class Runner:
     def run(self, case: Case) -> dict[str, Any]:
         pipe = self.pipeline(case)
         arguments = dict(case["options"])
+        for name, value in arguments.items():
+            if name.endswith(("_size", "_top_left")):
+                arguments[name] = tuple(value)
         for name, entry in case.get("tensors", {}).items():
             arguments[name] = read_tensor(entry)
         if case.get("image") is not None:
@@ -109,28 +117,29 @@ class Runner:
 
         steps: list[torch.Tensor] = []
         timesteps: list[float] = []
-        embeddings: list[torch.Tensor] = []
+
+        def keep(latents: torch.Tensor, t: Any) -> None:
+            steps.append(latents.clone())
+            timesteps.append(float(t))
 
         def on_step(_pipe: Any, _index: int, t: Any, values: dict[str, Any]) -> dict[str, Any]:
-            steps.append(values["latents"].clone())
-            timesteps.append(float(t))
-            embeddings[:] = [values["prompt_embeds"].clone()]
+            keep(values["latents"], t)
             return values
 
+        # The upscalers know the older kind of callback only.
+        if "callback_on_step_end" in inspect.signature(pipe.__call__).parameters:
+            arguments["callback_on_step_end"] = on_step
+        else:
+            arguments["callback"] = lambda _index, t, latents: keep(latents, t)
+
         start = time.perf_counter()
-        picture = pipe(
-            **arguments,
-            output_type="pt",
-            callback_on_step_end=on_step,
-            callback_on_step_end_tensor_inputs=["latents", "prompt_embeds"],
-        ).images
+        picture = pipe(**arguments, output_type="pt").images
         seconds = time.perf_counter() - start
         self.latents[case["name"]] = steps[-1]
         tensors = {
             "picture": picture,
             "latents": steps[-1],
             "steps": torch.stack(steps),
-            "embeddings": embeddings[0],
         }
         edge = ((picture == 0) | (picture == 1)).float().mean().item()
         return {

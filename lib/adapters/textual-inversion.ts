@@ -1,0 +1,189 @@
+// Textual inversion (Gal et al., https://arxiv.org/abs/2208.01618): new tokens, with the rows that a
+// text encoder's embedding table gets for them. Formats: diffusers' loaders/textual_inversion.py.
+import type { StoredTensor } from '../checkpoints/safetensors.js';
+import { CheckpointError, expected } from '../errors.js';
+import type { Network } from '../networks/network.js';
+import { concat } from '../ops.js';
+import { Tensor } from '../tensor.js';
+import { tokenSequence } from '../tokenizer/clip-tokenizer.js';
+import type { ClipTokenizer } from '../tokenizer/index.js';
+import { findTensorFile, readTensorFile, readTensors, type TensorFile } from './tensor-file.js';
+
+export interface LoadTextualInversionOptions {
+  /** What to write in prompts; the name in the file unless given. */
+  token?: string;
+  /** Name of the file, where the path is a folder. */
+  weightName?: string;
+}
+
+interface Inversion {
+  token: string;
+  /** One row per vector, [N,D], as the file has them. */
+  rows: Float32Array;
+  count: number;
+}
+
+/** More vectors than any text encoder takes tokens. */
+const mostVectors = 1024;
+
+const table = /(^|\.)token_embedding\.weight$/;
+
+/** The textual inversions of one text encoder and its tokenizer; pipelines that share them share these. */
+export class TextualInversions {
+  readonly #network: Network;
+  readonly #tokenizer: ClipTokenizer;
+  readonly #parameter: string;
+  readonly #width: number;
+  #loaded: Inversion[] = [];
+  /** Changes come one after the other: each sees the tokens of those before. */
+  #last: Promise<unknown> = Promise.resolve();
+
+  private constructor(network: Network, tokenizer: ClipTokenizer) {
+    this.#network = network;
+    this.#tokenizer = tokenizer;
+    const found = [...network.parameters].find(([name]) => table.test(name));
+    if (found === undefined) throw new CheckpointError('The text encoder has no token embeddings.');
+    const [parameter, [, width = 0]] = found;
+    this.#parameter = parameter;
+    this.#width = width;
+  }
+
+  static readonly #ofNetworks = new WeakMap<Network, TextualInversions>();
+
+  /** @throws InvalidArgumentError when the encoder already has inversions under another tokenizer */
+  static of(network: Network, tokenizer: ClipTokenizer): TextualInversions {
+    const known = TextualInversions.#ofNetworks.get(network);
+    if (known !== undefined && known.#tokenizer !== tokenizer && known.#loaded.length > 0) {
+      throw expected(
+        'the tokenizer that the encoder has its textual inversions with',
+        'tokenizer',
+        tokenizer,
+      );
+    }
+    if (known !== undefined && known.#tokenizer === tokenizer) return known;
+    const fresh = new TextualInversions(network, tokenizer);
+    TextualInversions.#ofNetworks.set(network, fresh);
+    return fresh;
+  }
+
+  /** The tokens to write in prompts. */
+  get tokens(): string[] {
+    return this.#loaded.map(({ token }) => token);
+  }
+
+  /**
+   * Adds a file's token. Vectors beyond the first get the tokens `token_1`, `token_2`, …; a prompt
+   * names `token` only.
+   *
+   * @throws CheckpointError for a file of another kind or vectors of another width
+   * @throws InvalidArgumentError for a token that the tokenizer has already
+   */
+  async load(path: string, options: LoadTextualInversionOptions): Promise<void> {
+    const { token, weightName } = options;
+    if (token !== undefined && (typeof token !== 'string' || token.trim() === '')) {
+      throw expected('a text', 'token', token);
+    }
+    const found = await findTensorFile(path, 'learned_embeds.safetensors', weightName);
+    const inversion = await readInversion(await readTensorFile(found), token, this.#width);
+    await this.#inTurn(async () => {
+      const taken = tokenSequence(inversion.token, Math.max(2, inversion.count));
+      const clash = taken.find((name) => this.#tokenizer.tokenId(name) !== undefined);
+      if (clash !== undefined) {
+        throw expected(
+          'a token that the tokenizer does not have yet',
+          'token',
+          clash,
+          'Choose another name with token, or unload the one that has it.',
+        );
+      }
+      await this.#become([...this.#loaded, inversion]);
+    });
+  }
+
+  /** Forgets tokens; all of them unless named. Without any, the table is the checkpoint's again. */
+  async unload(tokens: readonly string[] = this.tokens): Promise<void> {
+    await this.#inTurn(async () => {
+      const missing = tokens.find((token) => !this.tokens.includes(token));
+      if (missing !== undefined) throw expected('a loaded token', 'tokens', missing);
+      await this.#become(this.#loaded.filter(({ token }) => !tokens.includes(token)));
+    });
+  }
+
+  #inTurn(change: () => Promise<void>): Promise<void> {
+    const turn = this.#last.then(change);
+    this.#last = turn.catch(() => {});
+    return turn;
+  }
+
+  /** Gives the tokens consecutive ids behind the tokenizer's own, and the table their rows. */
+  async #become(wanted: Inversion[]): Promise<void> {
+    const before = this.#loaded;
+    this.#setTokens(before, wanted);
+    this.#loaded = wanted;
+    try {
+      await this.#setRows(wanted);
+    } catch (error) {
+      this.#setTokens(wanted, before);
+      this.#loaded = before;
+      throw error;
+    }
+  }
+
+  #setTokens(from: readonly Inversion[], to: readonly Inversion[]): void {
+    for (const { token, count } of from) this.#tokenizer.removeTokenSequence(token, count);
+    for (const { token, count } of to) this.#tokenizer.addTokenSequence(token, count);
+  }
+
+  async #setRows(wanted: readonly Inversion[]): Promise<void> {
+    const [first] = wanted;
+    if (first === undefined) {
+      await this.#network.updateWeights([{ parameter: this.#parameter, terms: [] }]);
+      return;
+    }
+    const parts = wanted.map(({ rows, count }) => Tensor.fromArray(rows, [count, this.#width]));
+    try {
+      using rows = concat(parts);
+      const start = this.#tokenizer.tokenId(first.token) as number;
+      await this.#network.replaceRows(this.#parameter, start, rows);
+    } finally {
+      for (const part of parts) part.dispose();
+    }
+  }
+}
+
+/** One tensor [N,D] or [D] under the token's name. */
+async function readInversion(
+  file: TensorFile,
+  token: string | undefined,
+  width: number,
+): Promise<Inversion> {
+  const [[name, stored], ...others] = [...file.tensors] as [
+    [string, StoredTensor],
+    ...[string, StoredTensor][],
+  ];
+  if (others.length > 0) {
+    throw new CheckpointError(
+      `${file.path} is no textual inversion: it should hold one tensor but holds ${file.tensors.size}, ${name} among them.`,
+    );
+  }
+  const { shape, dtype } = stored;
+  const [count = 0, size] = shape.length === 1 ? [1, shape[0]] : shape;
+  if (
+    shape.length < 1 ||
+    shape.length > 2 ||
+    count === 0 ||
+    count > mostVectors ||
+    !/float/.test(dtype)
+  ) {
+    throw new CheckpointError(
+      `${file.path} is no textual inversion: ${name} is ${dtype} [${shape.join(', ')}], not float vectors [N, ${width}].`,
+    );
+  }
+  if (size !== width) {
+    throw new CheckpointError(
+      `The vectors of ${file.path} have ${size} numbers, but this text encoder takes ${width}. It was made for another base model.`,
+    );
+  }
+  using values = (await readTensors([stored]))[0] as Tensor;
+  return { token: token ?? name, rows: await values.toFloat32Array(), count };
+}

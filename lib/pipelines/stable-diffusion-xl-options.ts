@@ -1,0 +1,205 @@
+// Options of Stable Diffusion XL that its pipelines share, and their checks.
+import { expected, InvalidArgumentError } from '../errors.js';
+import { checkInteger, checkPrompt, checkTensor, defaults } from '../options.js';
+import type { XLEmbeddings, XLPromptOptions } from '../prompts/encode-xl.js';
+import type { Tensor } from '../tensor.js';
+import {
+  checkEta,
+  checkGeneration,
+  checkGuidanceRescale,
+  checkGuidanceScale,
+  type GenerationOptions,
+  generationOptionNames,
+  type ScheduleOptions,
+} from './generation.js';
+import {
+  encodersOf,
+  type StableDiffusionXLComponents,
+  type StableDiffusionXLRequest,
+} from './stable-diffusion-xl.js';
+import {
+  checkTimeIds,
+  type TimeIdOptions,
+  timeIdOptionNames,
+} from './stable-diffusion-xl-time-ids.js';
+
+/** diffusers' names and defaults; guidanceScale is 5 here. */
+export interface StableDiffusionXLOptions
+  extends GenerationOptions,
+    ScheduleOptions,
+    TimeIdOptions {
+  /** One text, or one per picture of a batch. Not together with `promptEmbeds`. */
+  prompt?: string | readonly string[];
+  /** For the second text encoder; as `prompt` unless given. A refiner ignores it. */
+  prompt2?: string | readonly string[];
+  /**
+   * What the picture should not show. Without one the checkpoint decides whether nothing (zeros) or
+   * the empty text stands in for it.
+   */
+  negativePrompt?: string | readonly string[];
+  /** For the second text encoder; as `negativePrompt` unless given. */
+  negativePrompt2?: string | readonly string[];
+  /** Embeddings [B,L,D] of all text encoders side by side, with `pooledPromptEmbeds`. Not disposed. */
+  promptEmbeds?: Tensor;
+  negativePromptEmbeds?: Tensor;
+  /** Embeddings of the whole texts, [B,P]. Not disposed. */
+  pooledPromptEmbeds?: Tensor;
+  negativePooledPromptEmbeds?: Tensor;
+  /** Skips so many of the text encoders' last layers, counted from the one before the last. */
+  clipSkip?: number;
+  /** Fresh noise of DDIM and TCD, 0 (default) to 1. */
+  eta?: number;
+  /** 0 (default) to 1: keeps strong guidance from washing out contrast. */
+  guidanceRescale?: number;
+  /** Share of the schedule, 0 to 1, after which to stop: the latents go to a refiner. */
+  denoisingEnd?: number;
+}
+
+export const xlOptionNames = [
+  ...generationOptionNames,
+  ...timeIdOptionNames,
+  'prompt',
+  'prompt2',
+  'negativePrompt',
+  'negativePrompt2',
+  'promptEmbeds',
+  'negativePromptEmbeds',
+  'pooledPromptEmbeds',
+  'negativePooledPromptEmbeds',
+  'timesteps',
+  'sigmas',
+  'clipSkip',
+  'eta',
+  'guidanceRescale',
+  'denoisingEnd',
+];
+
+const defaultGuidanceScale = 5;
+
+/** @throws InvalidArgumentError before any network runs */
+export function checkXLRequest(
+  components: Readonly<StableDiffusionXLComponents>,
+  options: StableDiffusionXLOptions,
+  forceZeros: boolean,
+): StableDiffusionXLRequest {
+  const guidanceScale = checkGuidanceScale(options, defaultGuidanceScale);
+  const guided = guidanceScale > 1 && components.unet.timeCondProjDim === undefined;
+  checkTimeIds(options);
+  const { count, ...texts } = checkTexts(components, options, forceZeros);
+  return {
+    ...checkGeneration(options, count, guidanceScale),
+    prompt: {
+      ...texts,
+      guided,
+      numImagesPerPrompt: options.numImagesPerPrompt ?? defaults.numImagesPerPrompt,
+      clipSkip: checkClipSkip(components, options.clipSkip),
+    },
+    guidanceRescale: checkGuidanceRescale(options),
+    eta: checkEta(options),
+  };
+}
+
+type Texts = Omit<XLPromptOptions, 'guided' | 'numImagesPerPrompt' | 'clipSkip'>;
+
+function checkTexts(
+  components: Readonly<StableDiffusionXLComponents>,
+  options: StableDiffusionXLOptions,
+  forceZeros: boolean,
+): Texts & { count: number } {
+  const { prompt, prompt2, promptEmbeds, negativePrompt, negativePrompt2 } = options;
+  if ((prompt === undefined) === (promptEmbeds === undefined)) {
+    const received = prompt === undefined ? 'neither' : 'both';
+    throw new InvalidArgumentError(
+      `Expected one of prompt and promptEmbeds but received ${received}.`,
+    );
+  }
+  if (prompt2 !== undefined && promptEmbeds !== undefined)
+    throw conflict('prompt2', 'promptEmbeds');
+  for (const name of ['negativePrompt', 'negativePrompt2'] as const) {
+    if (options[name] === undefined || options.negativePromptEmbeds === undefined) continue;
+    throw conflict(name, 'negativePromptEmbeds');
+  }
+  const first = prompt === undefined ? undefined : checkPrompt(prompt, 'prompt');
+  const embeddings = checkEmbeddings(components, options, '');
+  const count = first?.length ?? (embeddings?.promptEmbeds.shape[0] as number);
+  const list = (value: unknown, name: string) => checkList(value, name, count);
+  const negative = list(negativePrompt, 'negativePrompt');
+  const negative2 = list(negativePrompt2, 'negativePrompt2') ?? negative;
+  const negativeEmbeddings = checkEmbeddings(components, options, 'negative', embeddings, count);
+  const empty = Array.from({ length: count }, () => '');
+  const useZeros = negative === undefined && forceZeros;
+  return {
+    count,
+    prompts: first && perEncoder(components, first, list(prompt2, 'prompt2') ?? first),
+    negativePrompts: useZeros
+      ? undefined
+      : perEncoder(components, negative ?? empty, negative2 ?? empty),
+    embeddings,
+    negativeEmbeddings,
+  };
+}
+
+/** The refiner's one encoder reads the first text, although it is the second encoder. */
+function perEncoder(
+  components: Readonly<StableDiffusionXLComponents>,
+  first: string[],
+  second: string[],
+): string[][] {
+  return encodersOf(components).length === 1 ? [first] : [first, second];
+}
+
+function checkList(value: unknown, name: string, count: number): string[] | undefined {
+  if (value === undefined) return undefined;
+  const texts = checkPrompt(value, name);
+  if (typeof value === 'string') return Array.from({ length: count }, () => value);
+  if (texts.length === count) return texts;
+  throw expected(`${count} texts, one per prompt,`, name, texts);
+}
+
+function checkEmbeddings(
+  { unet, textEncoder2 }: Readonly<StableDiffusionXLComponents>,
+  options: StableDiffusionXLOptions,
+  half: '' | 'negative',
+  positive?: XLEmbeddings,
+  count?: number,
+): XLEmbeddings | undefined {
+  const [name, pooledName] =
+    half === ''
+      ? (['promptEmbeds', 'pooledPromptEmbeds'] as const)
+      : (['negativePromptEmbeds', 'negativePooledPromptEmbeds'] as const);
+  const [tokens, pooled] = [options[name], options[pooledName]];
+  if (tokens === undefined && pooled === undefined) return undefined;
+  if (tokens === undefined || pooled === undefined) {
+    const missing = tokens === undefined ? name : pooledName;
+    throw new InvalidArgumentError(`Expected ${name} and ${pooledName}; ${missing} is missing.`);
+  }
+  const rows = count ?? checkTensor(tokens, name, 3).shape[0];
+  const length = positive?.promptEmbeds.shape[1];
+  const width = unet.network.config.cross_attention_dim;
+  checkShape(tokens, name, [rows, length, typeof width === 'number' ? width : undefined]);
+  checkShape(pooled, pooledName, [rows, textEncoder2.projectionDim]);
+  return { promptEmbeds: tokens, textEmbeds: pooled };
+}
+
+/** Undefined stands for any size. */
+function checkShape(value: unknown, name: string, wanted: (number | undefined)[]): void {
+  const { shape, size } = checkTensor(value, name, wanted.length);
+  if (size > 0 && wanted.every((side, i) => side === undefined || side === shape[i])) return;
+  const sides = wanted.map((side, i) => side ?? 'BLD'[i]);
+  throw expected(`[${sides.join(', ')}]`, name, `[${shape.join(', ')}]`);
+}
+
+function checkClipSkip(
+  components: Readonly<StableDiffusionXLComponents>,
+  value: unknown,
+): number | undefined {
+  if (value === undefined || value === null) return undefined;
+  const skip = checkInteger(value, 'clipSkip', 0);
+  const layers = Math.min(...encodersOf(components).map(({ encoder }) => encoder.layers));
+  if (skip >= layers) throw expected(`at most ${layers - 1}`, 'clipSkip', skip);
+  return skip;
+}
+
+function conflict(first: string, second: string): InvalidArgumentError {
+  return new InvalidArgumentError(`Expected one of ${first} and ${second} but received both.`);
+}

@@ -1,0 +1,109 @@
+// The texts of the x2 upscaler, or embeddings in their place.
+import { expected, InvalidArgumentError } from '../errors.js';
+import type { TextEncoder } from '../networks/text-encoder.js';
+import { checkPrompt, checkTensor } from '../options.js';
+import type { Tensor } from '../tensor.js';
+
+export interface UpscaleTextOptions {
+  /** What the picture shows; one for all, or one per picture. The empty text will do. */
+  prompt?: string | readonly string[];
+  /** What it should not show. Needs guidance above 1; 9 by default. */
+  negativePrompt?: string | readonly string[];
+  /** Embeddings [B,L,D] instead of `prompt`, with `pooledPromptEmbeds` [B,D]. Not disposed. */
+  promptEmbeds?: Tensor;
+  pooledPromptEmbeds?: Tensor;
+  negativePromptEmbeds?: Tensor;
+  negativePooledPromptEmbeds?: Tensor;
+}
+
+export const upscaleTextOptionNames = [
+  'prompt',
+  'negativePrompt',
+  'promptEmbeds',
+  'pooledPromptEmbeds',
+  'negativePromptEmbeds',
+  'negativePooledPromptEmbeds',
+];
+
+export interface TextEmbeddings {
+  /** [B,L,D] */
+  tokens: Tensor;
+  /** [B,D] */
+  pooled: Tensor;
+}
+
+/** One text or one row for each picture. */
+export interface UpscalePrompts {
+  count: number;
+  positive: readonly string[] | TextEmbeddings;
+  /** Undefined without guidance. */
+  negative: readonly string[] | TextEmbeddings | undefined;
+}
+
+/** @throws InvalidArgumentError */
+export function checkTexts(
+  options: UpscaleTextOptions,
+  guidanceScale: number,
+  encoder: TextEncoder,
+): UpscalePrompts {
+  const { prompt, promptEmbeds, negativePrompt, negativePromptEmbeds } = options;
+  if ((prompt === undefined) === (promptEmbeds === undefined)) throw conflict('prompt', prompt);
+  if (negativePrompt !== undefined && negativePromptEmbeds !== undefined) {
+    throw conflict('negativePrompt', negativePrompt);
+  }
+  const embeddings = checkPair(options, ['promptEmbeds', 'pooledPromptEmbeds'], [], encoder);
+  const texts = embeddings === undefined ? checkPrompt(prompt, 'prompt') : [];
+  const count = embeddings?.tokens.shape[0] ?? texts.length;
+  const wanted = embeddings === undefined ? [count] : [count, embeddings.tokens.shape[1]];
+  const names = ['negativePromptEmbeds', 'negativePooledPromptEmbeds'] as const;
+  const negative = checkPair(options, names, wanted, encoder) ?? negatives(negativePrompt, count);
+  return {
+    count,
+    // A scale of exactly 0 is diffusers' way of saying that no text counts.
+    positive: embeddings ?? (guidanceScale === 0 ? texts.map(() => '') : texts),
+    negative: guidanceScale > 1 ? negative : undefined,
+  };
+}
+
+function negatives(value: unknown, count: number): string[] {
+  const texts = checkPrompt(value ?? '', 'negativePrompt');
+  if (!Array.isArray(value)) return Array.from({ length: count }, () => texts[0] as string);
+  if (texts.length === count) return texts;
+  throw expected(`${count} texts, one per prompt,`, 'negativePrompt', value);
+}
+
+type PairNames = readonly [keyof UpscaleTextOptions, keyof UpscaleTextOptions];
+
+/** Both or neither. @param wanted Rows and length they must have, as far as that is decided. */
+function checkPair(
+  options: UpscaleTextOptions,
+  [tokenName, pooledName]: PairNames,
+  [rows, length]: readonly (number | undefined)[],
+  { width }: TextEncoder,
+): TextEmbeddings | undefined {
+  const [tokens, pooled] = [options[tokenName], options[pooledName]];
+  if (tokens === undefined && pooled === undefined) return undefined;
+  if (tokens === undefined || pooled === undefined) {
+    const missing = tokens === undefined ? tokenName : pooledName;
+    throw new InvalidArgumentError(
+      `Expected ${tokenName} and ${pooledName}; ${missing} is missing.`,
+    );
+  }
+  const checked = checkTensor(tokens, tokenName, 3);
+  const [b = rows, l = length] = [rows ?? checked.shape[0], length ?? checked.shape[1]];
+  for (const [name, tensor, shape] of [
+    [tokenName, checked, [b, l, width]],
+    [pooledName, checkTensor(pooled, pooledName, 2), [b, width]],
+  ] as const) {
+    if (tensor.size > 0 && tensor.shape.join() === shape.join()) continue;
+    throw expected(`[${shape.join(', ')}]`, name, `[${tensor.shape.join(', ')}]`);
+  }
+  return { tokens: checked, pooled: pooled as Tensor };
+}
+
+function conflict(name: string, value: unknown): InvalidArgumentError {
+  const received = value === undefined ? 'neither' : 'both';
+  return new InvalidArgumentError(
+    `Expected one of ${name} and ${name}Embeds but received ${received}.`,
+  );
+}

@@ -1,0 +1,184 @@
+// Files as torch and diffusers write them themselves: .bin weights, and checkpoints in one file of the
+// original layout against diffusers' own conversion, value by value.
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { after, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+import { isHarmless } from '../../lib/checkpoints/layouts.js';
+import { readSafetensorsHeader } from '../../lib/checkpoints/safetensors.js';
+import { openSingleFile, type SingleFile } from '../../lib/checkpoints/single-file.js';
+import {
+  bytesPerElement,
+  type StoredTensor,
+  stridesOf,
+} from '../../lib/checkpoints/stored-tensor.js';
+import { readTorchSave } from '../../lib/checkpoints/torch-save.js';
+import { configure, memoryStats, StableDiffusionPipeline, Tensor } from '../../lib/index.js';
+import { Network } from '../../lib/networks/network.js';
+import { ensurePython } from '../../scripts/python.js';
+import {
+  exportCheckpointPrograms,
+  makeCheckpoints,
+  pythonEnvironment,
+  runFolder,
+} from './workspace.js';
+
+configure({ threads: 1 });
+
+const say = (line: string) => console.error(`parity: ${line}`);
+const python = await ensurePython({ log: say });
+const { folder, remove } = await runFolder();
+after(remove);
+const preset = 'three-levels:3';
+const checkpoint = (await makeCheckpoints(python, [preset]))[preset];
+say('exporting the programs of its architectures');
+await exportCheckpointPrograms(python, [checkpoint]);
+say('writing files with torch and diffusers');
+const script = fileURLToPath(new URL('files/write_files.py', import.meta.url));
+await promisify(execFile)(python, [script, checkpoint, folder], { env: pythonEnvironment });
+
+const contents = new Map<string, Buffer>();
+
+/** A tensor's bytes in a row. */
+function valuesOf(tensor: StoredTensor): Buffer {
+  const bytes = contents.get(tensor.file) ?? readFileSync(tensor.file);
+  contents.set(tensor.file, bytes);
+  const { shape, offset, dtype } = tensor;
+  const size = bytesPerElement[dtype];
+  const count = shape.reduce((a, b) => a * b, 1);
+  if (tensor.strides === undefined) return bytes.subarray(offset, offset + count * size);
+  const strides = stridesOf(tensor);
+  const row = Buffer.alloc(count * size);
+  for (let index = 0; index < count; index += 1) {
+    let rest = index;
+    let at = offset;
+    for (let i = shape.length - 1; i >= 0; i -= 1) {
+      at += (rest % (shape[i] as number)) * (strides[i] as number) * size;
+      rest = Math.floor(rest / (shape[i] as number));
+    }
+    bytes.copy(row, index * size, at, at + size);
+  }
+  return row;
+}
+
+type Tensors = ReadonlyMap<string, StoredTensor>;
+
+function assertSame(ours: Tensors, theirs: Tensors): void {
+  assert.deepEqual([...ours.keys()].sort(), [...theirs.keys()].sort());
+  for (const [name, expected] of theirs) {
+    const tensor = ours.get(name);
+    assert.ok(tensor !== undefined);
+    assert.equal(tensor.dtype, expected.dtype, name);
+    assert.deepEqual(tensor.shape, expected.shape, name);
+    assert.ok(valuesOf(tensor).equals(valuesOf(expected)), `${name} has other values`);
+  }
+}
+
+describe('what torch.save writes is read as torch meant it', async () => {
+  const files = await readdir(join(folder, 'tensors'));
+  for (const file of files.filter((name) => name.endsWith('.bin'))) {
+    test(basename(file, '.bin'), async () => {
+      const path = join(folder, 'tensors', file);
+      const expected = await readSafetensorsHeader(path.replace('.bin', '.safetensors'));
+      assertSame(await readTorchSave(path), expected);
+    });
+  }
+
+  test('the form before PyTorch 1.6 is refused with the way out', async () => {
+    await assert.rejects(readTorchSave(join(folder, 'legacy.bin')), {
+      code: 'ERR_CHECKPOINT',
+      message: /before PyTorch 1\.6.*Convert it with a Python/,
+    });
+  });
+
+  test('the command that the refusal names converts the file', async () => {
+    const old = join(folder, 'legacy.bin');
+    const fresh = join(folder, 'converted.bin');
+    const { message } = await readTorchSave(old).then(
+      () => ({ message: '' }),
+      (error: Error) => error,
+    );
+    const program = /python -c "(.*)" FILE NEW_FILE/.exec(message)?.[1];
+    assert.ok(program !== undefined);
+    await promisify(execFile)(python, ['-c', program, old, fresh], { env: pythonEnvironment });
+    assert.deepEqual([...(await readTorchSave(fresh)).keys()], ['w']);
+  });
+});
+
+async function draw(path: string): Promise<Float32Array> {
+  using pipe = await StableDiffusionPipeline.fromPretrained(path);
+  const options = { prompt: 'a fox', width: 32, height: 24, numInferenceSteps: 2, seed: 5 };
+  const { images } = await pipe.generate({ ...options, outputType: 'tensor' });
+  using picture = images;
+  return await picture.toFloat32Array();
+}
+
+describe('a checkpoint that diffusers saved with .bin weights draws the same picture', () => {
+  for (const form of ['bin', 'shards']) {
+    test(form, async () => {
+      assert.deepEqual(await draw(join(folder, form)), await draw(checkpoint));
+    });
+  }
+});
+
+const single = (name: string) => join(folder, 'single', name);
+
+describe("single files hold the tensors of diffusers' conversion", () => {
+  for (const [file, config] of Object.entries({
+    'clip.safetensors': checkpoint,
+    'clip-pickled.ckpt': checkpoint,
+    'open-clip.safetensors': checkpoint,
+    'xl.safetensors': single('xl-config'),
+    'controlnet.safetensors': single('controlnet-config/controlnet'),
+    'controlnet-xl.safetensors': single('xl-config/controlnet'),
+  })) {
+    test(file, async () => {
+      const { components } = await openSingleFile(single(file), { config });
+      const converted = single(file.replace(/\.\w+$/, ''));
+      const names = (await readdir(converted)).map((name) => basename(name, '.safetensors'));
+      assert.deepEqual([...components.keys()].sort(), names.sort());
+      for (const [name, { className, tensors }] of components) {
+        const expected = await readSafetensorsHeader(join(converted, `${name}.safetensors`));
+        const used = [...tensors].filter(([key]) => !isHarmless(className, key));
+        assertSame(new Map(used), expected);
+      }
+    });
+  }
+});
+
+/** The text encoder's output. */
+async function encode(network: Network): Promise<Float32Array> {
+  using ids = Tensor.fromArray(new BigInt64Array([1n, 2n, 3n, 4n]), [1, 4]);
+  const [output] = await network.run('forward', { input_ids: ids }, ['last_hidden_state']);
+  using embeddings = output;
+  return (await embeddings?.toFloat32Array()) ?? new Float32Array();
+}
+
+function load(file: SingleFile, name: string): Promise<Network> {
+  const component = file.components.get(name);
+  assert.ok(component !== undefined);
+  const options = { dtype: 'float32', device: 'cpu' } as const;
+  return Network.fromWeights({ ...component, origin: file.file }, options);
+}
+
+test('networks of single files are those of the folder', async () => {
+  const before = memoryStats();
+  const options = { dtype: 'float32', device: 'cpu' } as const;
+  const folderOf = (name: string) => join(checkpoint, name);
+  const own = await Network.load(folderOf('text_encoder'), 'CLIPTextModel', options);
+  const expected = await encode(own);
+  own.dispose();
+  for (const name of ['clip.safetensors', 'clip-pickled.ckpt', 'open-clip.safetensors']) {
+    const file = await openSingleFile(single(name), { config: checkpoint });
+    const network = await load(file, 'text_encoder');
+    assert.deepEqual(await encode(network), expected);
+    network.dispose();
+    for (const other of ['unet', 'vae']) (await load(file, other)).dispose();
+  }
+  assert.deepEqual(memoryStats(), before);
+});
