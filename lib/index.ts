@@ -125,6 +125,7 @@ export {
 export type { DownweightMode } from './prompts/compel-embedding.js';
 export type { CompelPrompt } from './prompts/compel-tree.js';
 export type { ReturnedEmbeddingsType } from './prompts/row-encoder.js';
+export type { Weighting } from './prompts/weighted-prompts.js';
 export * from './schedulers/index.js';
 export { type DeviceInfo, devices, type MemoryStats, memoryStats } from './stats.js';
 export { type DType, Tensor, type TensorData } from './tensor.js';

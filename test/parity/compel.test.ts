@@ -13,18 +13,22 @@ import {
   type CompelPrompt,
   memoryStats,
   PromptSyntaxError,
+  type Tensor,
   TextEncoder,
 } from '../../lib/index.js';
 import { Network } from '../../lib/networks/network.js';
 import { parseCompel } from '../../lib/prompts/compel-syntax.js';
+import type { PromptEncoder } from '../../lib/prompts/row-encoder.js';
+import { encodeWeighted } from '../../lib/prompts/weighted-prompts.js';
 import { ClipTokenizer } from '../../lib/tokenizer/index.js';
 import { ensurePython } from '../../scripts/python.js';
-import { makeCompelPrompt, makeSoup } from './compel-prompts.js';
 import { seededRandom } from './tokenizer-prompts.js';
+import { makeA1111Prompt, makeCompelPrompt, makeSoup } from './weighting-prompts.js';
 import { exportCheckpointPrograms, pythonEnvironment } from './workspace.js';
 
 const run = promisify(execFile);
-const script = join(dirname(fileURLToPath(import.meta.url)), 'compel_reference.py');
+const here = dirname(fileURLToPath(import.meta.url));
+const script = join(here, 'compel_reference.py');
 const seed = Number(process.env.TORCHBRUSH_FUZZ_SEED ?? 1);
 const promptCount = Number(process.env.TORCHBRUSH_FUZZ_PROMPTS ?? 500);
 
@@ -76,6 +80,18 @@ async function ask<Answer>(command: string, request: unknown): Promise<Answer> {
   return JSON.parse(await readFile(answer, 'utf8')) as Answer;
 }
 
+/** The numbers beside an answer, cut into tensors. */
+async function tensorsOf(shapes: readonly number[][]): Promise<Float32Array[]> {
+  const bytes = await readFile(join(work, 'answer.json.f32'));
+  const numbers = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+  let at = 0;
+  return shapes.map((shape) => {
+    const start = at;
+    at += shape.reduce((product, size) => product * size, 1);
+    return numbers.subarray(start, at);
+  });
+}
+
 /** Compel's embeddings for each case, then the pooled ones where there are some. */
 async function reference(cases: readonly Case[]): Promise<Float32Array[][]> {
   const request = cases.map(({ model, prompts, options }) => ({
@@ -84,16 +100,8 @@ async function reference(cases: readonly Case[]): Promise<Float32Array[][]> {
     options: Object.fromEntries(Object.entries(options).map(pythonOption)),
   }));
   const shapes = await ask<number[][][]>('embed', request);
-  const bytes = await readFile(join(work, 'answer.json.f32'));
-  const numbers = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
-  let at = 0;
-  return shapes.map((tensors) =>
-    tensors.map((shape) => {
-      const count = shape.reduce((product, size) => product * size, 1);
-      at += count;
-      return numbers.subarray(at - count, at);
-    }),
-  );
+  const tensors = await tensorsOf(shapes.flat());
+  return shapes.map((own) => tensors.splice(0, own.length));
 }
 
 /** `truncateLongPrompts` → `truncate_long_prompts`, `'mask'` → `'MASK'`. */
@@ -108,20 +116,23 @@ async function difference(one: Case, expected: readonly Float32Array[]): Promise
   const compel = new Compel<boolean[] | false>({ tokenizer, textEncoder, ...one.options });
   const made = await compel.encode(one.prompts);
   const tensors = 'promptEmbeds' in made ? [made.promptEmbeds, made.pooledPromptEmbeds] : [made];
-  let largest = 0;
   assert.equal(tensors.length, expected.length);
+  let largest = 0;
   for (const [i, tensor] of tensors.entries()) {
-    const wanted = expected[i] as Float32Array;
-    const own = await tensor.toFloat32Array();
+    largest = Math.max(largest, await apart(tensor, expected[i] as Float32Array));
     tensor.dispose();
-    assert.equal(own.length, wanted.length, JSON.stringify(one.prompts));
-    for (const [n, value] of own.entries()) {
-      const apart = Math.abs(value - (wanted[n] as number));
-      // A number that is none is as far away as can be.
-      largest = Number.isNaN(apart) ? Number.POSITIVE_INFINITY : Math.max(largest, apart);
-    }
   }
   return largest;
+}
+
+/** The largest difference of two tensors. A number that is none is as far away as can be. */
+async function apart(tensor: Tensor, expected: Float32Array): Promise<number> {
+  const own = await tensor.toFloat32Array();
+  if (own.length !== expected.length) return Number.POSITIVE_INFINITY;
+  return own.reduce((largest, value, i) => {
+    const difference = Math.abs(value - (expected[i] as number));
+    return Number.isNaN(difference) ? Number.POSITIVE_INFINITY : Math.max(largest, difference);
+  }, 0);
 }
 
 async function compare(cases: readonly Case[]): Promise<number> {
@@ -129,9 +140,9 @@ async function compare(cases: readonly Case[]): Promise<number> {
   const before = memoryStats();
   let largest = 0;
   for (const [i, one] of cases.entries()) {
-    const apart = await difference(one, expected[i] as Float32Array[]);
-    assert.ok(apart <= tolerance, `${apart} for ${JSON.stringify(one)}`);
-    largest = Math.max(largest, apart);
+    const own = await difference(one, expected[i] as Float32Array[]);
+    assert.ok(own <= tolerance, `${own} for ${JSON.stringify(one)}`);
+    largest = Math.max(largest, own);
   }
   assert.deepEqual(memoryStats(), before);
   return largest;
@@ -213,3 +224,33 @@ function rounded(read: Read): unknown {
   const hasText = (one: (typeof parts)[number]) => one.blend.some((b) => b.fragments.length > 0);
   return { parts: parts.filter(hasText), loraWeights: read.loraWeights };
 }
+
+test("embeddings of prompts in A1111's syntax are those of our reference", async (context) => {
+  const random = seededRandom(seed + 3);
+  const prompts = ['', 'a BREAK', 'BREAK a', 'a\\\\b [c (d] e)'];
+  prompts.push(...Array.from({ length: 150 }, () => makeA1111Prompt(random)));
+  const [question, answer] = [join(work, 'request.json'), join(work, 'answer.json')];
+  await writeFile(question, JSON.stringify({ folder: join(work, 'sd'), prompts }));
+  const program = join(here, 'a1111_reference.py');
+  await run(python, [program, question, answer], { env: pythonEnvironment });
+  const shapes = JSON.parse(await readFile(answer, 'utf8')) as number[][];
+  const expected = await tensorsOf(shapes);
+  const before = memoryStats();
+  const { tokenizer, textEncoder } = encoders.sd;
+  const part = { tokenizer: tokenizer[0], encoder: textEncoder[0] } as PromptEncoder;
+  let largest = 0;
+  for (const [i, prompt] of prompts.entries()) {
+    const outputs = ['last_hidden_state'];
+    const made = await encodeWeighted('a1111', [part], { texts: [prompt], outputs }, undefined);
+    using embeddings = made.positive.promptEmbeds;
+    assert.deepEqual(embeddings.shape, shapes[i], JSON.stringify(prompt));
+    const values = expected[i] as Float32Array;
+    // The mean is a small difference of large sums, so it scales the rounding up with the values.
+    const scale = values.reduce((most, value) => Math.max(most, Math.abs(value)), 1);
+    const own = (await apart(embeddings, values)) / scale;
+    assert.ok(own <= tolerance, `${own} for ${JSON.stringify(prompt)}`);
+    largest = Math.max(largest, own);
+  }
+  assert.deepEqual(memoryStats(), before);
+  context.diagnostic(`${prompts.length} prompts, at most ${largest.toExponential(1)} apart`);
+});

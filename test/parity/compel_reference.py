@@ -80,8 +80,8 @@ def write(folder: Path, suffix: str, class_name: str, config: dict[str, Any], pa
     model = CLASSES[class_name](CLIPTextConfig(vocab_size=size, **config))
     randomise(model, 1)
     model.save_pretrained(folder / f"text_encoder{suffix}")
-    preset = SimpleNamespace(merges=MERGES, pad_token=pad, text=config)
-    write_tokenizer(folder / f"tokenizer{suffix}", preset)
+    length = config["max_position_embeddings"]
+    write_tokenizer(folder / f"tokenizer{suffix}", MERGES, pad, length)
 
 
 class Reference(Compel):

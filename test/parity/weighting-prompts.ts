@@ -84,3 +84,28 @@ export function makeSoup(random: Random): string {
   const pieces = Array.from({ length: upTo(random, 9) }, () => pick(random, soup));
   return pieces.join(pick(random, ['', '', ' ']));
 }
+
+function bracketed(random: Random, depth: number): string {
+  const inner =
+    depth > 0 && random() < 0.5
+      ? `${text(random, 3)}, ${bracketed(random, depth - 1)} ${text(random, 2)}`
+      : text(random, 4);
+  const plain = inner.replaceAll(':', '');
+  const kinds = [
+    () => `(${plain})`,
+    () => `[${plain}]`,
+    () => `(${plain}:${(0.3 + random() * 1.5).toFixed(upTo(random, 2))})`,
+    () => `((${plain}))`,
+    () => `\\(${plain}\\)`,
+    () => `(${plain}`,
+  ];
+  return pick(random, kinds)();
+}
+
+/** A prompt in A1111's syntax; some take several rows, some have brackets that nothing closes. */
+export function makeA1111Prompt(random: Random): string {
+  const parts = Array.from({ length: upTo(random, 5) }, () =>
+    random() < 0.5 ? bracketed(random, 2) : text(random, 9),
+  );
+  return parts.join(pick(random, [' ', ', ', ', ', ' BREAK ']));
+}
