@@ -94,7 +94,11 @@ export {
   type LatentUpscaleOptions,
   StableDiffusionLatentUpscalePipeline,
 } from './pipelines/latent-upscale.js';
-export type { FromPipeOptions, FromPretrainedOptions } from './pipelines/loading.js';
+export type {
+  FromPipeOptions,
+  FromPretrainedOptions,
+  FromSingleFileOptions,
+} from './pipelines/loading.js';
 export { DiffusionPipeline } from './pipelines/pipeline.js';
 export type {
   StableDiffusionComponents,
