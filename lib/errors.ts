@@ -19,6 +19,17 @@ export class InvalidArgumentError extends TorchbrushError {
   }
 }
 
+/** `ERR_PROMPT_SYNTAX`: a weighted prompt cannot be meant as it is written. */
+export class PromptSyntaxError extends InvalidArgumentError {
+  /** Where in the prompt, in UTF-16 units from 0. */
+  readonly position: number;
+
+  constructor(message: string, position: number) {
+    super(message, { code: 'ERR_PROMPT_SYNTAX' });
+    this.position = position;
+  }
+}
+
 /** `ERR_DISPOSED`: a tensor, pipeline or scheduler run is used after `dispose()`. */
 export class DisposedError extends TorchbrushError {
   constructor(message: string, options: Options = {}) {

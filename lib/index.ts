@@ -8,6 +8,7 @@ export {
   LibtorchNotFoundError,
   OutOfMemoryError,
   ProgramNotFoundError,
+  PromptSyntaxError,
   TorchbrushError,
   UntrustedFileError,
 } from './errors.js';
@@ -93,7 +94,11 @@ export {
   type LatentUpscaleOptions,
   StableDiffusionLatentUpscalePipeline,
 } from './pipelines/latent-upscale.js';
-export type { FromPipeOptions, FromPretrainedOptions } from './pipelines/loading.js';
+export type {
+  FromPipeOptions,
+  FromPretrainedOptions,
+  FromSingleFileOptions,
+} from './pipelines/loading.js';
 export { DiffusionPipeline } from './pipelines/pipeline.js';
 export type {
   StableDiffusionComponents,
@@ -140,6 +145,16 @@ export {
   type UpscaleComponents,
   type UpscaleOptions,
 } from './pipelines/upscale.js';
+export {
+  Compel,
+  type CompelEncodingOptions,
+  type CompelOptions,
+  type PooledEmbeddings,
+} from './prompts/compel.js';
+export type { DownweightMode } from './prompts/compel-embedding.js';
+export type { CompelPrompt } from './prompts/compel-tree.js';
+export type { ReturnedEmbeddingsType } from './prompts/row-encoder.js';
+export type { Weighting } from './prompts/weighted-prompts.js';
 export * from './schedulers/index.js';
 export { type DeviceInfo, devices, type MemoryStats, memoryStats } from './stats.js';
 export { type DType, Tensor, type TensorData } from './tensor.js';

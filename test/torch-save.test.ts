@@ -288,7 +288,9 @@ test('a weight stored by columns takes low-rank updates and lets go of them', as
 
 async function encode(network: Network): Promise<Float32Array> {
   using ids = Tensor.fromArray(new BigInt64Array([1n, 2n, 3n]), [1, 3]);
-  const [output] = await network.run('forward', { input_ids: ids }, ['last_hidden_state']);
+  using seen = Tensor.fromArray(new Uint8Array([1, 1, 1]), [1, 3], { dtype: 'bool' });
+  const inputs = { input_ids: ids, attention_mask: seen };
+  const [output] = await network.run('forward', inputs, ['last_hidden_state']);
   using embeddings = output;
   return (await embeddings?.toFloat32Array()) ?? new Float32Array();
 }

@@ -3,7 +3,8 @@ import { statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
 import { CheckpointError, expected } from '../errors.js';
-import { readJsonObject } from './json.js';
+import { type JsonObject, readJsonObject } from './json.js';
+import type { SingleFileComponent } from './single-file.js';
 
 export interface CheckpointFolder {
   folder: string;
@@ -13,6 +14,8 @@ export interface CheckpointFolder {
   components: Map<string, { library: string; className: string; folder: string }>;
   /** What model_index.json says beside the parts; camelCase names. */
   values: Readonly<Record<string, unknown>>;
+  /** Where the checkpoint is one file: its networks, and what stands in for a scheduler's file. */
+  inOneFile?: { parts: ReadonlyMap<string, SingleFileComponent>; scheduler: JsonObject };
 }
 
 /** @throws CheckpointError when there is no such folder, or its model_index.json cannot be used */
@@ -59,6 +62,11 @@ export function requireComponent(
   classNames: readonly string[],
 ): { className: string; folder: string } {
   const component = checkpoint.components.get(name);
+  if (component === undefined && checkpoint.inOneFile !== undefined) {
+    throw new CheckpointError(
+      `${checkpoint.folder} holds no ${name}. Pass one, or name a checkpoint folder that has one: { config: 'FOLDER' }.`,
+    );
+  }
   if (component === undefined) {
     throw new CheckpointError(
       `The checkpoint ${checkpoint.folder} has no ${name} in its model_index.json.`,
@@ -69,7 +77,8 @@ export function requireComponent(
       `The ${name} of ${checkpoint.folder} is a ${component.className}; expected ${classNames.join(' or ')}.`,
     );
   }
-  if (!isFolder(component.folder)) {
+  const isInFile = checkpoint.inOneFile?.parts.has(name) === true;
+  if (!isInFile && !isFolder(component.folder)) {
     throw new CheckpointError(
       `The model_index.json of ${checkpoint.folder} names ${name}, but the folder ${component.folder} is missing. Is the download complete?`,
     );

@@ -32,7 +32,7 @@ export class TextEncoder {
       clipSkip === undefined
         ? 'last_hidden_state'
         : `normed_hidden_states.${this.layers - clipSkip}`;
-    const [embeddings] = await this.#run(tokens, [output]);
+    const [embeddings] = await this.run(tokens, [output]);
     return embeddings as Tensor;
   }
 
@@ -48,7 +48,7 @@ export class TextEncoder {
   ): Promise<{ embeddings: Tensor; pooled: Tensor | undefined }> {
     const outputs = [`hidden_states.${this.layers - 1 - clipSkip}`];
     if (this.projectionDim !== undefined) outputs.push('text_embeds');
-    const [embeddings, pooled] = await this.#run(tokens, outputs);
+    const [embeddings, pooled] = await this.run(tokens, outputs);
     return { embeddings: embeddings as Tensor, pooled };
   }
 
@@ -60,7 +60,7 @@ export class TextEncoder {
     tokens: readonly (readonly number[])[],
   ): Promise<{ embeddings: Tensor; pooled: Tensor }> {
     const outputs = [`hidden_states.${this.layers}`, 'pooler_output'];
-    const [embeddings, pooled] = await this.#run(tokens, outputs);
+    const [embeddings, pooled] = await this.run(tokens, outputs);
     return { embeddings: embeddings as Tensor, pooled: pooled as Tensor };
   }
 
@@ -72,18 +72,30 @@ export class TextEncoder {
     tokens: readonly (readonly number[])[],
   ): Promise<{ embeddings: Tensor; projected: Tensor }> {
     const outputs = ['last_hidden_state', 'text_embeds'];
-    const [embeddings, projected] = await this.#run(tokens, outputs);
+    const [embeddings, projected] = await this.run(tokens, outputs);
     return { embeddings: embeddings as Tensor, projected: projected as Tensor };
   }
 
-  async #run(
+  /**
+   * Outputs of the program by name: `last_hidden_state`, `hidden_states.N` and
+   * `normed_hidden_states.N` [B,L,D] after layer N, `text_embeds` or `pooler_output` [B,P].
+   *
+   * @param visible Row for row the tokens that others may attend to; all unless given.
+   */
+  async run(
     tokens: readonly (readonly number[])[],
     outputs: readonly string[],
+    visible?: readonly (readonly boolean[])[],
   ): Promise<Tensor[]> {
-    const length = tokens[0]?.length ?? 0;
+    const shape = [tokens.length, tokens[0]?.length ?? 0];
+    const { device } = this.network;
     const ids = BigInt64Array.from(tokens.flat(), (id) => BigInt(id));
-    using onHost = Tensor.fromArray(ids, [tokens.length, length]);
-    using inputIds = onHost.to({ device: this.network.device });
-    return await this.network.run('forward', { input_ids: inputIds }, outputs);
+    using onHost = Tensor.fromArray(ids, shape);
+    using inputIds = onHost.to({ device });
+    const seen = visible?.flat() ?? new Array<boolean>(ids.length).fill(true);
+    using maskOnHost = Tensor.fromArray(Uint8Array.from(seen, Number), shape, { dtype: 'bool' });
+    using attentionMask = maskOnHost.to({ device });
+    const inputs = { input_ids: inputIds, attention_mask: attentionMask };
+    return await this.network.run('forward', inputs, outputs);
   }
 }

@@ -21,7 +21,18 @@ import { VisionEncoder } from '../networks/vision-encoder.js';
 import { isScheduler } from '../options.js';
 import { type Scheduler, schedulerFromConfig } from '../schedulers/index.js';
 import { ClipTokenizer } from '../tokenizer/index.js';
-import type { ComponentKind } from './components.js';
+import type { ComponentKind, ComponentSource } from './components.js';
+
+/** The network of a component's folder, or of the one file that a checkpoint is. */
+async function loadNetwork(
+  { checkpoint, name, ...options }: ComponentSource,
+  classNames: readonly string[],
+): Promise<Network> {
+  const { folder, className } = requireComponent(checkpoint, name, classNames);
+  const part = checkpoint.inOneFile?.parts.get(name);
+  if (part === undefined) return Network.load(folder, className, options);
+  return Network.fromWeights({ ...part, origin: folder }, options);
+}
 
 /** A part that is one network. */
 function networkKind<Component>(
@@ -32,10 +43,7 @@ function networkKind<Component>(
   return {
     what,
     is: (value): value is Component => value instanceof Class,
-    load: async ({ checkpoint, name, ...options }) => {
-      const { folder, className } = requireComponent(checkpoint, name, classNames);
-      return new Class(await Network.load(folder, className, options));
-    },
+    load: async (source) => new Class(await loadNetwork(source, classNames)),
   };
 }
 
@@ -44,13 +52,10 @@ export const unetKind = networkKind(UNet, 'a UNet', ['UNet2DConditionModel']);
 export const autoencoderKind: ComponentKind<Autoencoder> = {
   what: 'an Autoencoder',
   is: (value) => value instanceof Autoencoder,
-  load: async ({ checkpoint, name, ...options }) => {
-    const classes = ['AutoencoderKL', 'AutoencoderTiny'];
-    const { folder, className } = requireComponent(checkpoint, name, classes);
-    const network = await Network.load(folder, className, options);
-    return className === 'AutoencoderTiny'
-      ? new AutoencoderTiny(network)
-      : new Autoencoder(network);
+  load: async (source) => {
+    const network = await loadNetwork(source, ['AutoencoderKL', 'AutoencoderTiny']);
+    const isTiny = network.className === 'AutoencoderTiny';
+    return isTiny ? new AutoencoderTiny(network) : new Autoencoder(network);
   },
 };
 
@@ -62,8 +67,11 @@ export const upcastAutoencoderKind: ComponentKind<Autoencoder> = {
   ...autoencoderKind,
   load: async (source) => {
     if (source.dtype !== 'float16') return autoencoderKind.load(source);
-    const folder = join(source.checkpoint.folder, source.name);
-    const { force_upcast: upcast = true } = await readJsonObject(join(folder, 'config.json'));
+    const { checkpoint, name } = source;
+    const part = checkpoint.inOneFile?.parts.get(name);
+    const config =
+      part?.config ?? (await readJsonObject(join(checkpoint.folder, name, 'config.json')));
+    const { force_upcast: upcast = true } = config;
     return autoencoderKind.load(upcast === false ? source : { ...source, dtype: 'float32' });
   },
 };
@@ -126,6 +134,8 @@ const schedulerFile = 'scheduler_config.json';
 const mostTrainTimesteps = 1_000_000;
 
 async function readScheduler(checkpoint: CheckpointFolder, name: string): Promise<Scheduler> {
+  if (checkpoint.inOneFile !== undefined)
+    return schedulerFromConfig(checkpoint.inOneFile.scheduler);
   const component = checkpoint.components.get(name);
   const folder = component?.folder ?? join(checkpoint.folder, name);
   const path = join(folder, schedulerFile);

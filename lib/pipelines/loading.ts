@@ -53,6 +53,13 @@ export type FromPretrainedOptions<Components extends ComponentSet = ComponentSet
   ConnectedOptions<Components> &
   ComponentOverrides<Components>;
 
+/** A file has no variants: `variant` says nothing here. */
+export type FromSingleFileOptions<Components extends ComponentSet = ComponentSet> =
+  FromPretrainedOptions<Components> & {
+    /** Folder of a checkpoint of the same architecture, for its tokenizer and configurations. */
+    config?: string;
+  };
+
 export type FromPipeOptions<Components extends ComponentSet = ComponentSet> = ConfigOptions &
   ComponentOverrides<Components>;
 

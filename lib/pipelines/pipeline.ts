@@ -10,7 +10,8 @@ import {
   type LoadTextualInversionOptions,
   TextualInversions,
 } from '../adapters/textual-inversion.js';
-import { openCheckpointFolder } from '../checkpoints/folder.js';
+import { type CheckpointFolder, openCheckpointFolder } from '../checkpoints/folder.js';
+import { openSingleFileCheckpoint } from '../checkpoints/single-file-checkpoint.js';
 import { DisposedError, expected, InvalidArgumentError } from '../errors.js';
 import { Autoencoder } from '../networks/autoencoder.js';
 import type { TextEncoder } from '../networks/text-encoder.js';
@@ -32,6 +33,7 @@ import {
   configOf,
   type FromPipeOptions,
   type FromPretrainedOptions,
+  type FromSingleFileOptions,
   mended,
   type PipelineClass,
   sharedComponents,
@@ -72,25 +74,25 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
     path: string,
     options: FromPretrainedOptions<NoInfer<Components>> = {},
   ): Promise<Pipeline> {
-    checkLoadingOptions(this.family, options);
-    const { dtype, device, variant, onProgress, signal, ...rest } = options;
-    const { connected, parts: own } = splitConnected(this.family, rest);
-    const { config: given, parts } = splitConfig(this.family, own);
-    const overrides = checkOverrides(this.family, parts);
-    signal?.throwIfAborted();
-    const checkpoint = await openCheckpointFolder(path);
-    const placement = resolvePlacement({ dtype, device });
-    const config = { ...configOf(this.family, checkpoint), ...given };
-    const components = await loadComponents(this.family, checkpoint, {
-      ...placement,
-      variant,
-      config,
-      overrides,
-      connected,
-      onProgress,
-      signal,
-    });
-    return new this(mended(this.family, components), config);
+    return await loadPipeline(this, options, () => openCheckpointFolder(path));
+  }
+
+  /**
+   * Loads a checkpoint that is one `.safetensors` or `.ckpt` file, in the layout of the original
+   * implementations. Such files hold no tokenizer: pass one, or `config`, a checkpoint folder whose
+   * tokenizer and configurations are used (its weights are not).
+   *
+   * @throws CheckpointError, UntrustedFileError, ProgramNotFoundError, InvalidArgumentError
+   */
+  static async fromSingleFile<Components extends ComponentSet, Pipeline>(
+    this: PipelineClass<Components, Pipeline>,
+    path: string,
+    options: FromSingleFileOptions<NoInfer<Components>> = {},
+  ): Promise<Pipeline> {
+    const { config, ...rest } = options;
+    return await loadPipeline(this, rest as typeof options, () =>
+      openSingleFileCheckpoint(path, { config }),
+    );
   }
 
   /**
@@ -294,4 +296,30 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
   #autoencoders(): Autoencoder[] {
     return Object.values(this.#components).filter((part) => part instanceof Autoencoder);
   }
+}
+
+async function loadPipeline<Components extends ComponentSet, Pipeline>(
+  Class: PipelineClass<Components, Pipeline>,
+  options: FromPretrainedOptions<NoInfer<Components>>,
+  open: () => Promise<CheckpointFolder>,
+): Promise<Pipeline> {
+  checkLoadingOptions(Class.family, options);
+  const { dtype, device, variant, onProgress, signal, ...rest } = options;
+  const { connected, parts: own } = splitConnected(Class.family, rest);
+  const { config: given, parts } = splitConfig(Class.family, own);
+  const overrides = checkOverrides(Class.family, parts);
+  signal?.throwIfAborted();
+  const checkpoint = await open();
+  const placement = resolvePlacement({ dtype, device });
+  const config = { ...configOf(Class.family, checkpoint), ...given };
+  const components = await loadComponents(Class.family, checkpoint, {
+    ...placement,
+    variant,
+    config,
+    overrides,
+    connected,
+    onProgress,
+    signal,
+  });
+  return new Class(mended(Class.family, components), config);
 }

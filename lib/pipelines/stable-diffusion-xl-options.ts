@@ -2,6 +2,7 @@
 import { expected, InvalidArgumentError } from '../errors.js';
 import { checkInteger, checkPrompt, checkTensor, defaults } from '../options.js';
 import type { XLEmbeddings, XLPromptOptions } from '../prompts/encode-xl.js';
+import { checkWeighting, type Weighting } from '../prompts/weighted-prompts.js';
 import type { Tensor } from '../tensor.js';
 import {
   checkEta,
@@ -45,6 +46,8 @@ export interface StableDiffusionXLOptions
   /** Embeddings of the whole texts, [B,P]. Not disposed. */
   pooledPromptEmbeds?: Tensor;
   negativePooledPromptEmbeds?: Tensor;
+  /** Reads prompt and negativePrompt in a syntax with weights; the same for both encoders. */
+  weighting?: Weighting;
   /** Skips so many of the text encoders' last layers, counted from the one before the last. */
   clipSkip?: number;
   /** Fresh noise of DDIM and TCD, 0 (default) to 1. */
@@ -72,6 +75,7 @@ export const xlOptionNames = [
   'eta',
   'guidanceRescale',
   'denoisingEnd',
+  'weighting',
 ];
 
 const defaultGuidanceScale = 5;
@@ -93,13 +97,14 @@ export function checkXLRequest(
       guided,
       numImagesPerPrompt: options.numImagesPerPrompt ?? defaults.numImagesPerPrompt,
       clipSkip: checkClipSkip(components, options.clipSkip),
+      weighting: checkWeighting(options),
     },
     guidanceRescale: checkGuidanceRescale(options),
     eta: checkEta(options),
   };
 }
 
-type Texts = Omit<XLPromptOptions, 'guided' | 'numImagesPerPrompt' | 'clipSkip'>;
+type Texts = Omit<XLPromptOptions, 'guided' | 'numImagesPerPrompt' | 'clipSkip' | 'weighting'>;
 
 function checkTexts(
   components: Readonly<StableDiffusionXLComponents>,

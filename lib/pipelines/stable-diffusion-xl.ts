@@ -2,7 +2,9 @@
 import type { Autoencoder } from '../networks/autoencoder.js';
 import type { TextEncoder } from '../networks/text-encoder.js';
 import type { UNet } from '../networks/unet.js';
-import { encodePromptsXL, type PromptEncoder, type XLPromptOptions } from '../prompts/encode-xl.js';
+import { encodePromptsXL, type XLPromptOptions } from '../prompts/encode-xl.js';
+import type { PromptEncoder } from '../prompts/row-encoder.js';
+import { encodeWeightedXL } from '../prompts/weighted-prompts.js';
 import type { Scheduler } from '../schedulers/index.js';
 import type { SchedulerRun } from '../schedulers/scheduler.js';
 import type { Tensor } from '../tensor.js';
@@ -123,7 +125,8 @@ export async function generateXL(
 ): Promise<Pictures> {
   const { unet, vae } = components;
   const { control, toldGuidance } = drawing;
-  const encoded = await encodePromptsXL(encodersOf(components), request.prompt);
+  const encode = request.prompt.weighting === undefined ? encodePromptsXL : encodeWeightedXL;
+  const encoded = await encode(encodersOf(components), request.prompt);
   using prompts = Conditions.fromHalves({ ...encoded.positive }, encoded.negative);
   request.signal?.throwIfAborted();
   using latents = await drawing.firstLatents();

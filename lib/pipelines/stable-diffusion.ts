@@ -18,6 +18,11 @@ import {
   type PromptOptions,
   rowLength,
 } from '../prompts/encode.js';
+import {
+  checkWeighting,
+  encodeWeightedPrompts,
+  type Weighting,
+} from '../prompts/weighted-prompts.js';
 import { type Scheduler, schedulerFromConfig } from '../schedulers/index.js';
 import type { SchedulerRun } from '../schedulers/scheduler.js';
 import type { Tensor } from '../tensor.js';
@@ -105,6 +110,8 @@ export interface StableDiffusionOptions extends GenerationOptions, ScheduleOptio
   negativePromptEmbeds?: Tensor;
   /** Skips so many of the text encoder's last layers. */
   clipSkip?: number;
+  /** Reads prompt and negativePrompt in a syntax with weights; see docs/prompt-weighting.md. */
+  weighting?: Weighting;
 }
 
 export const stableDiffusionOptionNames = [
@@ -117,6 +124,7 @@ export const stableDiffusionOptionNames = [
   'promptEmbeds',
   'negativePromptEmbeds',
   'clipSkip',
+  'weighting',
 ];
 
 /** The options after all checks. */
@@ -200,6 +208,7 @@ export function checkPrompts(
       1,
     ),
     clipSkip: checkClipSkip(options.clipSkip, textEncoder.layers),
+    weighting: checkWeighting(options),
   };
   checkEmbeddingLength(checked, components.tokenizer, textEncoder);
   return checked;
@@ -281,6 +290,7 @@ export async function encodeConditions(
   { tokenizer, textEncoder }: Pick<StableDiffusionComponents, 'textEncoder' | 'tokenizer'>,
   prompt: PromptOptions,
 ): Promise<Conditions<'promptEmbeds'>> {
-  const { positive, negative } = await encodePrompts(tokenizer, textEncoder, prompt);
+  const encode = prompt.weighting === undefined ? encodePrompts : encodeWeightedPrompts;
+  const { positive, negative } = await encode(tokenizer, textEncoder, prompt);
   return Conditions.fromHalves({ promptEmbeds: positive }, negative && { promptEmbeds: negative });
 }

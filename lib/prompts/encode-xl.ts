@@ -1,16 +1,10 @@
 // Prompts to embeddings as StableDiffusionXLPipeline.encode_prompt does it: with two text encoders,
 // or with the refiner's one.
-import type { TextEncoder } from '../networks/text-encoder.js';
 import { concat, full, repeatInterleave } from '../ops.js';
 import type { Tensor } from '../tensor.js';
-import type { ClipTokenizer } from '../tokenizer/index.js';
 import { rowLength, warnOfTruncation } from './encode.js';
-
-/** A text encoder with the tokenizer it was trained with. */
-export interface PromptEncoder {
-  tokenizer: ClipTokenizer;
-  encoder: TextEncoder;
-}
+import type { PromptEncoder } from './row-encoder.js';
+import type { Weighting } from './weighted-prompts.js';
 
 export interface XLPromptOptions {
   /** For each encoder one text per picture of the batch; undefined where embeddings are given. */
@@ -23,6 +17,8 @@ export interface XLPromptOptions {
   guided: boolean;
   numImagesPerPrompt: number;
   clipSkip: number | undefined;
+  /** The syntax the texts are in; undefined where they have none. */
+  weighting: Weighting | undefined;
 }
 
 /** Embeddings of the tokens [B,L,D], those of all encoders side by side, and of the text, [B,P]. */

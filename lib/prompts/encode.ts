@@ -4,6 +4,7 @@ import type { TextEncoder } from '../networks/text-encoder.js';
 import { repeatInterleave } from '../ops.js';
 import type { Tensor } from '../tensor.js';
 import type { ClipTokenizer } from '../tokenizer/index.js';
+import type { Weighting } from './weighted-prompts.js';
 
 export interface PromptOptions {
   /** One prompt per picture of the batch; undefined where embeddings are given. */
@@ -15,6 +16,8 @@ export interface PromptOptions {
   guided: boolean;
   numImagesPerPrompt: number;
   clipSkip: number | undefined;
+  /** The syntax the texts are in; undefined where they have none. */
+  weighting: Weighting | undefined;
 }
 
 /** Length of a row of tokens: what the tokenizer says, or the encoder where it says nothing. */

@@ -76,7 +76,7 @@ def _hidden_states(vision: nn.Module, pixels: Tensor) -> list[Tensor]:
     hidden = vision.pre_layrnorm(hidden)
     states = [hidden]
     for layer in vision.encoder.layers:
-        hidden = hidden + attention(layer.self_attn, layer.layer_norm1(hidden), causal=False)
+        hidden = hidden + attention(layer.self_attn, layer.layer_norm1(hidden))
         hidden = hidden + layer.mlp(layer.layer_norm2(hidden))
         states.append(hidden)
     return states

@@ -11,15 +11,19 @@ import { promisify } from 'node:util';
 
 import { isHarmless } from '../../lib/checkpoints/layouts.js';
 import { readSafetensorsHeader } from '../../lib/checkpoints/safetensors.js';
-import { openSingleFile, type SingleFile } from '../../lib/checkpoints/single-file.js';
+import { openSingleFile } from '../../lib/checkpoints/single-file.js';
 import {
   bytesPerElement,
   type StoredTensor,
   stridesOf,
 } from '../../lib/checkpoints/stored-tensor.js';
 import { readTorchSave } from '../../lib/checkpoints/torch-save.js';
-import { configure, memoryStats, StableDiffusionPipeline, Tensor } from '../../lib/index.js';
-import { Network } from '../../lib/networks/network.js';
+import {
+  configure,
+  memoryStats,
+  StableDiffusionImg2ImgPipeline,
+  StableDiffusionPipeline,
+} from '../../lib/index.js';
 import { ensurePython } from '../../scripts/python.js';
 import {
   exportCheckpointPrograms,
@@ -111,7 +115,12 @@ describe('what torch.save writes is read as torch meant it', async () => {
 });
 
 async function draw(path: string): Promise<Float32Array> {
-  using pipe = await StableDiffusionPipeline.fromPretrained(path);
+  return await drawWith(await StableDiffusionPipeline.fromPretrained(path));
+}
+
+/** Disposes the pipeline. */
+async function drawWith(pipeline: StableDiffusionPipeline): Promise<Float32Array> {
+  using pipe = pipeline;
   const options = { prompt: 'a fox', width: 32, height: 24, numInferenceSteps: 2, seed: 5 };
   const { images } = await pipe.generate({ ...options, outputType: 'tensor' });
   using picture = images;
@@ -151,34 +160,20 @@ describe("single files hold the tensors of diffusers' conversion", () => {
   }
 });
 
-/** The text encoder's output. */
-async function encode(network: Network): Promise<Float32Array> {
-  using ids = Tensor.fromArray(new BigInt64Array([1n, 2n, 3n, 4n]), [1, 4]);
-  const [output] = await network.run('forward', { input_ids: ids }, ['last_hidden_state']);
-  using embeddings = output;
-  return (await embeddings?.toFloat32Array()) ?? new Float32Array();
-}
-
-function load(file: SingleFile, name: string): Promise<Network> {
-  const component = file.components.get(name);
-  assert.ok(component !== undefined);
-  const options = { dtype: 'float32', device: 'cpu' } as const;
-  return Network.fromWeights({ ...component, origin: file.file }, options);
-}
-
-test('networks of single files are those of the folder', async () => {
+test('pipelines of single files draw what the folder draws', async () => {
   const before = memoryStats();
-  const options = { dtype: 'float32', device: 'cpu' } as const;
-  const folderOf = (name: string) => join(checkpoint, name);
-  const own = await Network.load(folderOf('text_encoder'), 'CLIPTextModel', options);
-  const expected = await encode(own);
-  own.dispose();
+  const expected = await draw(checkpoint);
   for (const name of ['clip.safetensors', 'clip-pickled.ckpt', 'open-clip.safetensors']) {
-    const file = await openSingleFile(single(name), { config: checkpoint });
-    const network = await load(file, 'text_encoder');
-    assert.deepEqual(await encode(network), expected);
-    network.dispose();
-    for (const other of ['unet', 'vae']) (await load(file, other)).dispose();
+    const options = { config: checkpoint, dtype: 'float32', device: 'cpu' } as const;
+    const pipe = await StableDiffusionPipeline.fromSingleFile(single(name), options);
+    assert.deepEqual(await drawWith(pipe), expected, name);
   }
   assert.deepEqual(memoryStats(), before);
+});
+
+test('a single file of one network is no pipeline', async () => {
+  const loading = StableDiffusionImg2ImgPipeline.fromSingleFile(single('controlnet.safetensors'), {
+    config: single('controlnet-config/controlnet'),
+  });
+  await assert.rejects(loading, { code: 'ERR_CHECKPOINT', message: /holds one network/ });
 });
