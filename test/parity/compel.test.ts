@@ -192,7 +192,7 @@ type Read = CompelPrompt | { error: string };
 
 test('what is no syntax is read as Compel reads it', async (context) => {
   const random = seededRandom(seed + 2);
-  const prompts = Array.from({ length: 300 }, () => makeSoup(random));
+  const prompts = Array.from({ length: 200 }, () => makeSoup(random));
   const answers = await ask<Read[]>('parse', prompts);
   let refused = 0;
   for (const [i, prompt] of prompts.entries()) {
