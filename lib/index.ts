@@ -24,6 +24,7 @@ export type { PreprocessedImages } from './images/preprocess.js';
 export { type ConfigureOptions, configure } from './native.js';
 export { Autoencoder } from './networks/autoencoder.js';
 export { AutoencoderTiny } from './networks/autoencoder-tiny.js';
+export { ControlNetModel, type LoadControlNetOptions } from './networks/controlnet.js';
 export { MoVQ } from './networks/movq.js';
 export { Prior, type PriorConditions } from './networks/prior.js';
 export { type LoadSafetyCheckerOptions, SafetyChecker } from './networks/safety-checker.js';
@@ -42,6 +43,12 @@ export type {
   ComponentSet,
   LoadProgress,
 } from './pipelines/components.js';
+export type {
+  ControlImages,
+  ControlNetComponents,
+  ControlNetOptions,
+  ControlNets,
+} from './pipelines/controlnet.js';
 export type { ProgressCallback, StepChanges, StepProgress } from './pipelines/denoise.js';
 export type {
   GenerationOptions,
@@ -94,6 +101,15 @@ export type {
   StableDiffusionOptions,
 } from './pipelines/stable-diffusion.js';
 export {
+  type ControlNetTextToImageOptions,
+  type StableDiffusionControlNetComponents,
+  StableDiffusionControlNetPipeline,
+} from './pipelines/stable-diffusion-controlnet.js';
+export {
+  type ControlNetImageToImageOptions,
+  StableDiffusionControlNetImg2ImgPipeline,
+} from './pipelines/stable-diffusion-controlnet-img2img.js';
+export {
   type ImageToImageOptions,
   StableDiffusionImg2ImgPipeline,
 } from './pipelines/stable-diffusion-img2img.js';
@@ -102,6 +118,15 @@ export {
   type TextToImageOptions,
 } from './pipelines/stable-diffusion-text2img.js';
 export type { StableDiffusionXLComponents } from './pipelines/stable-diffusion-xl.js';
+export {
+  type StableDiffusionXLControlNetComponents,
+  StableDiffusionXLControlNetPipeline,
+  type XLControlNetTextToImageOptions,
+} from './pipelines/stable-diffusion-xl-controlnet.js';
+export {
+  StableDiffusionXLControlNetImg2ImgPipeline,
+  type XLControlNetImageToImageOptions,
+} from './pipelines/stable-diffusion-xl-controlnet-img2img.js';
 export {
   StableDiffusionXLImg2ImgPipeline,
   type XLImageToImageOptions,

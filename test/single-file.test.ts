@@ -119,6 +119,15 @@ test('the figures that pipelines calculate with are the published ones', async (
   }
 });
 
+test('what model_index.json would say beside the parts is known', async (context) => {
+  const file = join(temporaryFolder(context), 'x.safetensors');
+  const values = { xl: { forceZerosForEmptyPrompt: true }, sd1: {} };
+  for (const [form, expected] of Object.entries(values)) {
+    writeEmpty(file, goldenOf(form).file);
+    assert.deepEqual((await openSingleFile(file)).values, expected);
+  }
+});
+
 test("OpenCLIP's fused attention is cut by rows, its projection turned", async (context) => {
   const { file: tensors } = goldenOf('xl');
   const file = join(temporaryFolder(context), 'x.safetensors');

@@ -4,11 +4,18 @@ import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { before, test } from 'node:test';
 
+import { readSafetensorsHeader } from '../lib/checkpoints/safetensors.js';
 import { bytesPerElement, type StoredTensor } from '../lib/checkpoints/stored-tensor.js';
 import { readTorchSave } from '../lib/checkpoints/torch-save.js';
-import { AutoPipelineForImage2Image, configure, type FromPretrainedOptions } from '../lib/index.js';
+import {
+  AutoPipelineForImage2Image,
+  configure,
+  type FromPretrainedOptions,
+  Tensor,
+} from '../lib/index.js';
+import { Network } from '../lib/networks/network.js';
 import { demoCopy, demoModel, temporaryFolder, testImage } from './helpers.js';
-import { converted, readArrays, type StoredArrays } from './safetensors-writer.js';
+import { converted, readArrays, type StoredArrays, writeArrays } from './safetensors-writer.js';
 import {
   type SavedStorage,
   SavedTensor,
@@ -236,6 +243,54 @@ function byColumns(data: Uint8Array, rows: number, columns: number): Uint8Array 
     }
   }
   return turned;
+}
+
+test('a weight stored by columns takes low-rank updates and lets go of them', async (context) => {
+  const folder = join(demoCopy(context), 'text_encoder');
+  const safetensors = join(folder, 'model.safetensors');
+  const factors = join(folder, 'factors.safetensors');
+  const numbers = (size: number) => Float32Array.from({ length: size }, (_, i) => Math.sin(i) / 8);
+  const factor = (shape: number[]) => {
+    const data = new Uint8Array(numbers(2 * 128).buffer);
+    return { dtype: 'F32', shape, data };
+  };
+  writeArrays(
+    factors,
+    new Map([
+      ['up', factor([128, 2])],
+      ['down', factor([2, 128])],
+    ]),
+  );
+  const { up, down } = Object.fromEntries(await readSafetensorsHeader(factors));
+  assert.ok(up !== undefined && down !== undefined);
+  const parameter = 'encoder.layers.0.self_attn.q_proj.weight';
+  const outputs: Float32Array[][] = [];
+  for (const form of ['rows', 'columns']) {
+    if (form === 'columns') {
+      writeTurned(join(folder, 'pytorch_model.bin'), readArrays(safetensors));
+      rmSync(safetensors);
+    }
+    const network = await Network.load(folder, 'CLIPTextModel', {
+      dtype: 'float32',
+      device: 'cpu',
+    });
+    const base = await encode(network);
+    await network.updateWeights([{ parameter, terms: [{ up, down, scale: 1 }] }]);
+    const updated = await encode(network);
+    await network.updateWeights([{ parameter, terms: [] }]);
+    assert.deepEqual(await encode(network), base);
+    assert.notDeepEqual(updated, base);
+    outputs.push([base, updated]);
+    network.dispose();
+  }
+  assert.deepEqual(outputs[0], outputs[1]);
+});
+
+async function encode(network: Network): Promise<Float32Array> {
+  using ids = Tensor.fromArray(new BigInt64Array([1n, 2n, 3n]), [1, 3]);
+  const [output] = await network.run('forward', { input_ids: ids }, ['last_hidden_state']);
+  using embeddings = output;
+  return (await embeddings?.toFloat32Array()) ?? new Float32Array();
 }
 
 test('safetensors are taken where both are there', async (context) => {

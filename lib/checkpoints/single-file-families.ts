@@ -11,8 +11,8 @@ export interface Family {
   components: Readonly<Record<string, { className: string; config: JsonObject }>>;
   /** Undefined for a single model. */
   scheduler?: JsonObject;
-  /** What model_index.json would say beside the parts. */
-  values?: JsonObject;
+  /** What model_index.json would say beside the parts, camelCase. */
+  values?: Readonly<JsonObject>;
 }
 
 const fourLevels = [320, 640, 1280, 1280];
@@ -143,7 +143,7 @@ const stableDiffusionXl: Family = {
     text_encoder_2: openClipG,
   },
   scheduler: eulerScheduler,
-  values: { force_zeros_for_empty_prompt: true },
+  values: { forceZerosForEmptyPrompt: true },
 };
 const stableDiffusionXlRefiner: Family = {
   name: 'Stable Diffusion XL refiner',
@@ -154,7 +154,7 @@ const stableDiffusionXlRefiner: Family = {
     text_encoder_2: openClipG,
   },
   scheduler: eulerScheduler,
-  values: { force_zeros_for_empty_prompt: false, requires_aesthetics_score: true },
+  values: { forceZerosForEmptyPrompt: false, requiresAestheticsScore: true },
 };
 
 function controlNet(

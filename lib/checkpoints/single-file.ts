@@ -29,8 +29,8 @@ export interface SingleFile {
   components: Map<string, SingleFileComponent>;
   /** What a scheduler_config.json would say. Undefined for a single network. */
   scheduler: JsonObject | undefined;
-  /** What a model_index.json would say beside the parts, snake_case. */
-  values: JsonObject;
+  /** What a model_index.json would say beside the parts, camelCase. */
+  values: Readonly<JsonObject>;
 }
 
 export interface OpenSingleFileOptions {
@@ -140,7 +140,7 @@ async function readFamily(path: string): Promise<Family> {
 }
 
 async function familyOfFolder(checkpoint: CheckpointFolder): Promise<Family> {
-  const { folder, className } = checkpoint;
+  const { folder, className, values } = checkpoint;
   const components: Record<string, { className: string; config: JsonObject }> = {};
   for (const { name } of parts) {
     const part = checkpoint.components.get(name);
@@ -150,10 +150,6 @@ async function familyOfFolder(checkpoint: CheckpointFolder): Promise<Family> {
   }
   const scheduler = await readJsonObject(join(folder, 'scheduler', 'scheduler_config.json'));
   const named = checkpoint.components.get('scheduler')?.className ?? scheduler._class_name;
-  const index = await readJsonObject(join(folder, 'model_index.json'));
-  const values = Object.fromEntries(
-    Object.entries(index).filter(([name, value]) => !name.startsWith('_') && !Array.isArray(value)),
-  );
   const schedulerConfig = { ...scheduler, _class_name: named };
   return { name: folder, className, components, scheduler: schedulerConfig, values };
 }

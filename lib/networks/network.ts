@@ -125,6 +125,11 @@ export class Network {
     return this.#entry(entry).inputs;
   }
 
+  /** The names of an entry's outputs. */
+  outputsOf(entry: string): readonly string[] {
+    return this.#entry(entry).outputs;
+  }
+
   /**
    * Runs an entry and gives the named outputs, which the caller disposes. Operators that no named
    * output needs are left out, and so is what an absent optional input would be added to.

@@ -98,14 +98,15 @@ export class UNet {
 
   /**
    * The guidance scale as distilled networks take it: sines and cosines of 1000·(scale−1), one row
-   * per image, [B,timeCondProjDim] (Meng et al., https://arxiv.org/abs/2210.03142).
+   * per image, [B,timeCondProjDim] (Meng et al., https://arxiv.org/abs/2210.03142). Without a scale
+   * the rows are zeros, which say nothing.
    */
-  guidanceEmbedding(guidanceScale: number, batch: number): Tensor | undefined {
+  guidanceEmbedding(guidanceScale: number | undefined, batch: number): Tensor | undefined {
     const dimension = this.timeCondProjDim;
     if (dimension === undefined) return undefined;
     const half = Math.floor(dimension / 2);
     const row = new Float32Array(dimension);
-    for (let i = 0; i < half; i += 1) {
+    for (let i = 0; i < half && guidanceScale !== undefined; i += 1) {
       const angle = (guidanceScale - 1) * 1000 * Math.exp((-i * Math.log(10_000)) / (half - 1));
       row[i] = Math.sin(angle);
       row[half + i] = Math.cos(angle);

@@ -4,6 +4,7 @@ import { CheckpointError, expected, InvalidArgumentError } from '../errors.js';
 import type { Image } from '../image.js';
 import type { Tensor } from '../tensor.js';
 import type { ComponentSet } from './components.js';
+import type { ControlNetComponents } from './controlnet.js';
 import type { Pictures } from './generation.js';
 import type { KandinskyCombinedOptions } from './kandinsky-combined.js';
 import {
@@ -18,11 +19,21 @@ import type { FromPipeOptions, FromPretrainedOptions, PipelineClass } from './lo
 import { DiffusionPipeline } from './pipeline.js';
 import type { StableDiffusionComponents } from './stable-diffusion.js';
 import {
+  type ControlNetTextToImageOptions,
+  StableDiffusionControlNetPipeline,
+} from './stable-diffusion-controlnet.js';
+import {
+  type ControlNetImageToImageOptions,
+  StableDiffusionControlNetImg2ImgPipeline,
+} from './stable-diffusion-controlnet-img2img.js';
+import {
   type ImageToImageOptions,
   StableDiffusionImg2ImgPipeline,
 } from './stable-diffusion-img2img.js';
 import { StableDiffusionPipeline, type TextToImageOptions } from './stable-diffusion-text2img.js';
 import type { StableDiffusionXLComponents } from './stable-diffusion-xl.js';
+import { StableDiffusionXLControlNetPipeline } from './stable-diffusion-xl-controlnet.js';
+import { StableDiffusionXLControlNetImg2ImgPipeline } from './stable-diffusion-xl-controlnet-img2img.js';
 import {
   StableDiffusionXLImg2ImgPipeline,
   type XLImageToImageOptions,
@@ -35,16 +46,23 @@ import {
 /** Options of every text-to-image class; the class at hand refuses those that are not its own. */
 export type AnyTextToImageOptions = TextToImageOptions &
   XLTextToImageOptions &
-  Partial<KandinskyCombinedOptions>;
+  Partial<KandinskyCombinedOptions> &
+  Partial<ControlNetTextToImageOptions>;
 
 /** Options of every image-to-image class; the class at hand refuses those that are not its own. */
 export type AnyImageToImageOptions = ImageToImageOptions &
   XLImageToImageOptions &
-  Partial<KandinskyCombinedImageToImageOptions>;
+  Partial<KandinskyCombinedImageToImageOptions> &
+  Partial<ControlNetImageToImageOptions>;
 
 /** The parts of every family; which ones there are depends on the checkpoint. */
 export type AnyComponents = ComponentSet &
-  Partial<StableDiffusionComponents & StableDiffusionXLComponents & KandinskyCombinedComponents>;
+  Partial<
+    StableDiffusionComponents &
+      StableDiffusionXLComponents &
+      KandinskyCombinedComponents &
+      ControlNetComponents
+  >;
 
 /** A pipeline of whichever class the checkpoint is made for. */
 export interface AnyPipeline<Options> extends DiffusionPipeline<AnyComponents> {
@@ -60,7 +78,8 @@ type AnyClass<Pipeline> = PipelineClass<AnyComponents, Pipeline> & {
   fromPipe(pipe: DiffusionPipeline, overrides: FromPipeOptions<AnyComponents>): Promise<Pipeline>;
 };
 
-interface Family {
+/** The classes for one kind of checkpoint. */
+interface Tasks {
   textToImage: AnyClass<TextToImagePipeline>;
   imageToImage: AnyClass<ImageToImagePipeline>;
   /** `_class_name` of its checkpoints. */
@@ -71,62 +90,105 @@ interface Family {
   ) => DiffusionPipeline)[];
 }
 
+interface Family {
+  plain: Tasks;
+  withControlNet?: Tasks;
+}
+
 const families: readonly Family[] = [
-  family(StableDiffusionPipeline, StableDiffusionImg2ImgPipeline, [
-    'StableDiffusionPipeline',
-    'StableDiffusionImg2ImgPipeline',
-  ]),
-  family(StableDiffusionXLPipeline, StableDiffusionXLImg2ImgPipeline, [
-    'StableDiffusionXLPipeline',
-    'StableDiffusionXLImg2ImgPipeline',
-  ]),
-  family(
-    KandinskyV22CombinedPipeline,
-    KandinskyV22Img2ImgCombinedPipeline,
-    [
-      'KandinskyV22Pipeline',
-      'KandinskyV22Img2ImgPipeline',
-      'KandinskyV22CombinedPipeline',
-      'KandinskyV22Img2ImgCombinedPipeline',
-    ],
-    [KandinskyV22Pipeline, KandinskyV22Img2ImgPipeline],
-  ),
+  {
+    plain: tasks(StableDiffusionPipeline, StableDiffusionImg2ImgPipeline, [
+      'StableDiffusionPipeline',
+      'StableDiffusionImg2ImgPipeline',
+    ]),
+    withControlNet: tasks(
+      StableDiffusionControlNetPipeline,
+      StableDiffusionControlNetImg2ImgPipeline,
+      ['StableDiffusionControlNetPipeline', 'StableDiffusionControlNetImg2ImgPipeline'],
+    ),
+  },
+  {
+    plain: tasks(StableDiffusionXLPipeline, StableDiffusionXLImg2ImgPipeline, [
+      'StableDiffusionXLPipeline',
+      'StableDiffusionXLImg2ImgPipeline',
+    ]),
+    withControlNet: tasks(
+      StableDiffusionXLControlNetPipeline,
+      StableDiffusionXLControlNetImg2ImgPipeline,
+      ['StableDiffusionXLControlNetPipeline', 'StableDiffusionXLControlNetImg2ImgPipeline'],
+    ),
+  },
+  {
+    plain: tasks(
+      KandinskyV22CombinedPipeline,
+      KandinskyV22Img2ImgCombinedPipeline,
+      [
+        'KandinskyV22Pipeline',
+        'KandinskyV22Img2ImgPipeline',
+        'KandinskyV22CombinedPipeline',
+        'KandinskyV22Img2ImgCombinedPipeline',
+      ],
+      [KandinskyV22Pipeline, KandinskyV22Img2ImgPipeline],
+    ),
+  },
 ];
 
 /** The classes differ in their components, which only they themselves look at. */
-function family(
+function tasks(
   textToImage: unknown,
   imageToImage: unknown,
   names: readonly string[],
-  parts: Family['parts'] = [],
-): Family {
+  parts: Tasks['parts'] = [],
+): Tasks {
   return {
-    textToImage: textToImage as Family['textToImage'],
-    imageToImage: imageToImage as Family['imageToImage'],
+    textToImage: textToImage as Tasks['textToImage'],
+    imageToImage: imageToImage as Tasks['imageToImage'],
     names,
     parts,
   };
 }
 
-function familyOfClass(className: string, path: string): Family {
-  const found = families.find(({ names }) => names.includes(className));
+function all(): Tasks[] {
+  return families.flatMap(({ plain, withControlNet }) =>
+    withControlNet === undefined ? [plain] : [plain, withControlNet],
+  );
+}
+
+function tasksOfClass(className: string, path: string): Tasks {
+  const found = all().find(({ names }) => names.includes(className));
   if (found !== undefined) return found;
-  const known = families.flatMap(({ names }) => names).join(', ');
+  const known = all()
+    .flatMap(({ names }) => names)
+    .join(', ');
   throw new CheckpointError(
     `${path} is a ${className}, for which there is no pipeline. Known are: ${known}.`,
   );
 }
 
-function familyOfPipe(pipe: unknown): Family {
+function tasksOfPipe(pipe: unknown): Tasks {
   if (!(pipe instanceof DiffusionPipeline)) throw expected('a pipeline', 'pipe', pipe);
   // By class, not by its name: bundlers rename classes, and callers derive their own.
-  const found = families.find(({ textToImage, imageToImage, parts }) =>
+  const found = all().find(({ textToImage, imageToImage, parts }) =>
     [textToImage, imageToImage, ...parts].some((Class) => pipe instanceof Class),
   );
   if (found !== undefined) return found;
   throw new InvalidArgumentError(
     `There is no automatic pipeline for a ${pipe.constructor.name}. Use a class by its name.`,
   );
+}
+
+/** The classes with ControlNets where one is given, without for `null`, else as they are. */
+function chosen(
+  found: Tasks,
+  options: FromPretrainedOptions<AnyComponents>,
+): { tasks: Tasks; rest: FromPretrainedOptions<AnyComponents> } {
+  // The class itself refuses what is no object.
+  if (typeof options !== 'object' || options === null) return { tasks: found, rest: options };
+  const { controlnet, ...rest } = options;
+  if (controlnet === undefined) return { tasks: found, rest };
+  const family = families.find((one) => one.plain === found || one.withControlNet === found);
+  const { plain = found, withControlNet = found } = family ?? {};
+  return controlnet === null ? { tasks: plain, rest } : { tasks: withControlNet, rest: options };
 }
 
 /** Text-to-image with whatever pipeline the checkpoint is made for. */
@@ -139,14 +201,16 @@ export class AutoPipelineForText2Image {
     options: FromPretrainedOptions<AnyComponents> = {},
   ): Promise<TextToImagePipeline> {
     const { className } = await openCheckpointFolder(path);
-    return familyOfClass(className, path).textToImage.fromPretrained(path, options);
+    const { tasks: found, rest } = chosen(tasksOfClass(className, path), options);
+    return found.textToImage.fromPretrained(path, rest);
   }
 
   static async fromPipe(
     pipe: DiffusionPipeline,
     overrides: FromPipeOptions<AnyComponents> = {},
   ): Promise<TextToImagePipeline> {
-    return familyOfPipe(pipe).textToImage.fromPipe(pipe, overrides);
+    const { tasks: found, rest } = chosen(tasksOfPipe(pipe), overrides);
+    return found.textToImage.fromPipe(pipe, rest);
   }
 }
 
@@ -160,13 +224,15 @@ export class AutoPipelineForImage2Image {
     options: FromPretrainedOptions<AnyComponents> = {},
   ): Promise<ImageToImagePipeline> {
     const { className } = await openCheckpointFolder(path);
-    return familyOfClass(className, path).imageToImage.fromPretrained(path, options);
+    const { tasks: found, rest } = chosen(tasksOfClass(className, path), options);
+    return found.imageToImage.fromPretrained(path, rest);
   }
 
   static async fromPipe(
     pipe: DiffusionPipeline,
     overrides: FromPipeOptions<AnyComponents> = {},
   ): Promise<ImageToImagePipeline> {
-    return familyOfPipe(pipe).imageToImage.fromPipe(pipe, overrides);
+    const { tasks: found, rest } = chosen(tasksOfPipe(pipe), overrides);
+    return found.imageToImage.fromPipe(pipe, rest);
   }
 }

@@ -21,7 +21,6 @@ import {
 } from '../ops.js';
 import type { SchedulerRun } from '../schedulers/scheduler.js';
 import { Tensor } from '../tensor.js';
-import type { Size } from './first-noise.js';
 import type { GenerationRequest } from './generation.js';
 
 export type InitImage = string | URL | Uint8Array | ArrayBuffer | Image | Sharp | Tensor;
@@ -43,6 +42,13 @@ export interface ReadImageOptions {
   /** What both sides are rounded down to a multiple of; the autoencoder's factor. */
   multipleOf?: number;
   filter?: ResizeFilter;
+  /** Size in pixels, rounded down; the first picture's unless given. Latents stay as they are. */
+  height?: number | undefined;
+  width?: number | undefined;
+  /** −1..1 if true (default), 0..1 if false, as ControlNets take pictures. */
+  normalize?: boolean;
+  /** The option's name, for messages; `'image'` unless given. */
+  name?: string;
 }
 
 /**
@@ -55,8 +61,9 @@ export async function readInitImage(
   vae: Autoencoder,
   batch: number,
   signal: AbortSignal | undefined,
+  options: ReadImageOptions = {},
 ): Promise<PreparedImage> {
-  const prepared = await readImages(image, vae, signal);
+  const prepared = await readImages(image, vae, signal, options);
   const count = prepared.tensor.shape[0] as number;
   if (batch % count === 0) return prepared;
   prepared.tensor.dispose();
@@ -76,24 +83,32 @@ export async function readImages(
   options: ReadImageOptions = {},
 ): Promise<PreparedImage> {
   const items = (Array.isArray(image) ? image : [image]) as InitImage[];
-  if (items.length === 0) throw expected('at least one image', 'image', image);
+  const sizing: Sizing = {
+    multipleOf: vae.scaleFactor,
+    filter: 'lanczos',
+    name: 'image',
+    ...options,
+  };
+  const { name } = sizing;
+  if (items.length === 0) throw expected('at least one image', name, image);
   const tensors = items.filter((item) => item instanceof Tensor);
   if (tensors.length > 0 && tensors.length < items.length) {
     throw new InvalidArgumentError(
-      'Expected image to be all tensors or no tensors, not a mixture.',
+      `Expected ${name} to be all tensors or no tensors, not a mixture.`,
     );
   }
-  const { multipleOf = vae.scaleFactor, filter = 'lanczos' } = options;
-  if (tensors.length > 0) return fromTensors(tensors, vae.latentChannels, multipleOf);
-  return await fromPictures(items, { multipleOf, filter }, signal);
+  if (tensors.length > 0) return fromTensors(tensors, vae.latentChannels, sizing);
+  return await fromPictures(items, sizing, signal);
 }
+
+type Sizing = ReadImageOptions & Required<Pick<ReadImageOptions, 'multipleOf' | 'filter' | 'name'>>;
 
 async function fromPictures(
   items: InitImage[],
-  sizing: Required<ReadImageOptions>,
+  sizing: Sizing,
   signal: AbortSignal | undefined,
 ): Promise<PreparedImage> {
-  for (const item of items) checkPicture(item);
+  for (const item of items) checkPicture(item, sizing.name);
   const images: Image[] = [];
   for (const item of items) {
     images.push(await loadImage(item as Exclude<InitImage, Tensor>, { signal }));
@@ -102,11 +117,11 @@ async function fromPictures(
   return new PreparedImage('pixels', Tensor.fromArray(data, shape));
 }
 
-export function asBatch(image: Tensor): Tensor {
+export function asBatch(image: Tensor, name = 'image'): Tensor {
   const { shape } = image;
   if (shape.length === 4) return image.alias();
   if (shape.length === 3) return reshape(image, [1, ...shape]);
-  throw expected('a Tensor with 3 or 4 dimensions', 'image', `[${shape.join(', ')}]`);
+  throw expected('a Tensor with 3 or 4 dimensions', name, `[${shape.join(', ')}]`);
 }
 
 /** @throws InvalidArgumentError for what is no picture */
@@ -119,21 +134,22 @@ export function checkPicture(item: unknown, name = 'image'): void {
   throw expected(what, name, item);
 }
 
-function fromTensors(items: Tensor[], latentChannels: number, multipleOf: number): PreparedImage {
+function fromTensors(items: Tensor[], latentChannels: number, sizing: Sizing): PreparedImage {
+  const { name } = sizing;
   const batches: Tensor[] = [];
   try {
-    for (const item of items) batches.push(asBatch(item));
+    for (const item of items) batches.push(asBatch(item, name));
     const sizes = new Set(batches.map((item) => item.shape.slice(1).join(', ')));
-    if (sizes.size > 1) throw expected('tensors of one size', 'image', [...sizes].join(' and '));
+    if (sizes.size > 1) throw expected('tensors of one size', name, [...sizes].join(' and '));
     using all = concat(batches, 0);
     const [, channels] = all.shape;
     if (all.size === 0)
-      throw expected('a Tensor that is not empty', 'image', `[${all.shape.join(', ')}]`);
+      throw expected('a Tensor that is not empty', name, `[${all.shape.join(', ')}]`);
     if (channels === latentChannels) return new PreparedImage('latents', all.alias());
-    if (channels === 3) return new PreparedImage('pixels', normalise(all, multipleOf));
+    if (channels === 3) return new PreparedImage('pixels', toPixels(all, sizing));
     throw expected(
       `3 channels (pixels) or ${latentChannels} (latents)`,
-      'image',
+      name,
       `[${all.shape.join(', ')}]`,
     );
   } finally {
@@ -142,21 +158,20 @@ function fromTensors(items: Tensor[], latentChannels: number, multipleOf: number
 }
 
 /**
- * 0..1, or bytes, → −1..1, at a size the autoencoder takes. Values below 0 mean that it is −1..1
- * already.
- *
- * @param size Of the result, made smaller until the autoencoder takes it; the pixels' own unless given.
+ * 0..1, or bytes, → −1..1 or 0..1, at a size the autoencoder takes. Values below 0 mean that it is
+ * −1..1 already.
  */
-export function normalise(pixels: Tensor, factor: number, size?: Size): Tensor {
+export function toPixels(pixels: Tensor, sizing: Sizing): Tensor {
+  const { multipleOf: factor, normalize = true, name } = sizing;
   const [, , height = 0, width = 0] = pixels.shape;
-  const wanted = size ?? { height, width };
-  const [h, w] = [wanted.height - (wanted.height % factor), wanted.width - (wanted.width % factor)];
+  const [givenHeight, givenWidth] = [sizing.height ?? height, sizing.width ?? width];
+  const [h, w] = [givenHeight - (givenHeight % factor), givenWidth - (givenWidth % factor)];
   if (h === 0 || w === 0) {
-    throw expected(`at least ${factor} pixels a side`, 'image', `${width}×${height}`);
+    throw expected(`at least ${factor} pixels a side`, name, `${givenWidth}×${givenHeight}`);
   }
   using asFloat = toUnitRange(pixels);
   using sized = h === height && w === width ? asFloat.alias() : resizeNearest(asFloat, h, w);
-  if (anyBelow(sized, 0)) return sized.alias();
+  if (!normalize || anyBelow(sized, 0)) return sized.alias();
   using doubled = linearCombination([2], [sized]);
   return addScalar(doubled, -1);
 }

@@ -9,7 +9,7 @@ import type { SchedulerRun } from '../schedulers/scheduler.js';
 import { Tensor } from '../tensor.js';
 import type { Size } from './first-noise.js';
 import type { GenerationRequest } from './generation.js';
-import { asBatch, checkPicture, type InitImage, normalise, tile } from './init-image.js';
+import { asBatch, checkPicture, type InitImage, tile, toPixels } from './init-image.js';
 
 /** Pixels [n,3,height,width] in −1..1. @throws InvalidArgumentError, ImageError */
 export async function readKandinskyImage(
@@ -23,14 +23,14 @@ export async function readKandinskyImage(
   for (const item of items) if (!(item instanceof Tensor)) checkPicture(item);
   const pixels: Tensor[] = [];
   try {
-    for (const item of items) pixels.push(await toPixels(item, movq, size, signal));
+    for (const item of items) pixels.push(await readOne(item, movq, size, signal));
     return concat(pixels);
   } finally {
     for (const tensor of pixels) tensor.dispose();
   }
 }
 
-async function toPixels(
+async function readOne(
   item: InitImage,
   movq: MoVQ,
   size: Size,
@@ -47,7 +47,7 @@ async function toPixels(
   const { shape } = batch;
   if (shape[1] === 3 && batch.size > 0) {
     using onHost = batch.to({ device: 'cpu' });
-    return normalise(onHost, multipleOf, size);
+    return toPixels(onHost, { ...size, multipleOf, filter: 'bicubic', name: 'image' });
   }
   throw new InvalidArgumentError(
     `Expected pixels [3, H, W] or [B, 3, H, W] for image but received [${shape.join(', ')}]. ` +

@@ -58,9 +58,11 @@ export class StableDiffusionImg2ImgPipeline extends DiffusionPipeline<StableDiff
     using run = components.scheduler.start(startOptions(options, { strength }));
     request.signal?.throwIfAborted();
     using init = await readInitImage(options.image, components.vae, request.batch, request.signal);
-    const pictures = await generate(components, request, run, () =>
-      encodeInitImage(init, components, request, run),
-    );
+    const pictures = await generate(components, request, {
+      run,
+      firstLatents: () => encodeInitImage(init, components, request, run),
+      toldGuidance: request.guidanceScale,
+    });
     return pictures;
   }
 }

@@ -55,9 +55,11 @@ export class StableDiffusionPipeline extends DiffusionPipeline<StableDiffusionCo
     request.signal?.throwIfAborted();
     using run = components.scheduler.start(startOptions(options));
     const like = { shape, dtype: this.dtype, device: this.device };
-    const pictures = await generate(components, request, run, async () =>
-      firstNoise(like, given, request.generator, run),
-    );
+    const pictures = await generate(components, request, {
+      run,
+      firstLatents: async () => firstNoise(like, given, request.generator, run),
+      toldGuidance: request.guidanceScale,
+    });
     return pictures;
   }
 

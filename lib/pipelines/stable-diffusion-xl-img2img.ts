@@ -18,8 +18,17 @@ import {
 } from './stable-diffusion-xl-options.js';
 import { imageToImageIds } from './stable-diffusion-xl-time-ids.js';
 
+export interface ScoreOptions {
+  /** How pretty the picture should be, about 1 to 10, for refiners; 6. */
+  aestheticScore?: number;
+  /** The same for the negative prompt; 2.5. */
+  negativeAestheticScore?: number;
+}
+
+export const scoreOptionNames = ['aestheticScore', 'negativeAestheticScore'];
+
 /** Options of image-to-image with Stable Diffusion XL; strength is 0.3 here. */
-export interface XLImageToImageOptions extends StableDiffusionXLOptions {
+export interface XLImageToImageOptions extends StableDiffusionXLOptions, ScoreOptions {
   /**
    * The picture to start from: a path, URL, file bytes, Image or sharp instance, or a Tensor of
    * pixels ([3,H,W] or [B,3,H,W] in 0..1) or latents (4 channels); or an array of those. Pictures are
@@ -35,10 +44,6 @@ export interface XLImageToImageOptions extends StableDiffusionXLOptions {
   denoisingStart?: number;
   /** Latents [B,C,h,w] to denoise as they are, instead of the image's with noise. Not disposed. */
   latents?: Tensor;
-  /** How pretty the picture should be, about 1 to 10, for refiners; 6. */
-  aestheticScore?: number;
-  /** The same for the negative prompt; 2.5. */
-  negativeAestheticScore?: number;
 }
 
 const defaultStrength = 0.3;
@@ -46,12 +51,11 @@ const defaultScores = { positive: 6, negative: 2.5 };
 
 const knownOptions = [
   ...xlOptionNames,
+  ...scoreOptionNames,
   'image',
   'strength',
   'denoisingStart',
   'latents',
-  'aestheticScore',
-  'negativeAestheticScore',
 ];
 
 /** Picture and text → picture with Stable Diffusion XL checkpoints, base and refiner. */
@@ -94,12 +98,14 @@ export class StableDiffusionXLImg2ImgPipeline extends DiffusionPipeline<StableDi
       timeIds: (size) =>
         imageToImageIds(options, size, config.requiresAestheticsScore ? scores : undefined),
       alternating: false,
+      toldGuidance: request.guidanceScale,
     });
     return pictures;
   }
 }
 
-function checkScores(options: XLImageToImageOptions): { positive: number; negative: number } {
+/** @throws InvalidArgumentError */
+export function checkScores(options: ScoreOptions): { positive: number; negative: number } {
   const { aestheticScore, negativeAestheticScore } = options;
   return {
     positive: checkNumber(aestheticScore ?? defaultScores.positive, 'aestheticScore'),

@@ -11,6 +11,7 @@ import type { Tensor } from '../tensor.js';
 import type { ClipTokenizer } from '../tokenizer/index.js';
 import type { PipelineFamily } from './components.js';
 import { Conditions } from './conditions.js';
+import type { ControlGuide } from './controlnet-guide.js';
 import { misfitOfEmbeddings, misfitOfLatents, misfitOfPlaces, misfitOfTokens } from './fit.js';
 import { type Drawing, draw, type GenerationRequest, type Pictures } from './generation.js';
 import {
@@ -110,6 +111,10 @@ export interface XLDrawing extends Pick<Drawing, 'timesteps'> {
   timeIds(size: readonly [number, number]): TimeIds;
   /** Whether the rows of both halves of the batch take turns, as in diffusers' text-to-image. */
   alternating: boolean;
+  /** Adds to the UNet's skip connections; the caller's to dispose. */
+  control?: ControlGuide;
+  /** What a distilled UNet is told instead of a guidance pass; nothing unless given. */
+  toldGuidance?: number | undefined;
 }
 
 /** Prompt → latents → denoising → output. */
@@ -119,6 +124,7 @@ export async function generateXL(
   drawing: XLDrawing,
 ): Promise<Pictures> {
   const { unet, vae } = components;
+  const { control, toldGuidance } = drawing;
   const encode = request.prompt.weighting === undefined ? encodePromptsXL : encodeWeightedXL;
   const encoded = await encode(encodersOf(components), request.prompt);
   using prompts = Conditions.fromHalves({ ...encoded.positive }, encoded.negative);
@@ -127,7 +133,7 @@ export async function generateXL(
   const [, , rows = 0, columns = 0] = latents.shape;
   const ids = drawing.timeIds([rows * vae.scaleFactor, columns * vae.scaleFactor]);
   using sizes = timeIdRows(ids, request, unet.network, drawing.alternating);
-  using timestepCond = unet.guidanceEmbedding(request.guidanceScale, request.batch);
+  using timestepCond = unet.guidanceEmbedding(toldGuidance, request.batch);
   const pictures = await draw({
     request,
     run: drawing.run,
@@ -136,10 +142,13 @@ export async function generateXL(
     guided: request.prompt.guided,
     guidanceRescale: request.guidanceRescale,
     eta: request.eta,
-    predict: (sample, timestep, guided) => {
+    predict: async (sample, timestep, guided, step) => {
       const { promptEmbeds, textEmbeds } = prompts.of(guided);
       const { timeIds } = sizes.of(guided);
-      return unet.predict(sample, timestep, promptEmbeds, { timestepCond, textEmbeds, timeIds });
+      const pass = { sample, timestep, promptEmbeds, textEmbeds, timeIds };
+      using residuals = await control?.residuals(pass, guided, step);
+      const conditions = { timestepCond, textEmbeds, timeIds, residuals };
+      return await unet.predict(sample, timestep, promptEmbeds, conditions);
     },
     decoder: vae,
   });

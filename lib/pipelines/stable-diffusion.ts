@@ -29,6 +29,7 @@ import type { Tensor } from '../tensor.js';
 import type { ClipTokenizer } from '../tokenizer/index.js';
 import type { PipelineFamily } from './components.js';
 import { Conditions } from './conditions.js';
+import type { ControlGuide } from './controlnet-guide.js';
 import { misfitOfEmbeddings, misfitOfLatents, misfitOfPlaces, misfitOfTokens } from './fit.js';
 import {
   checkEta,
@@ -241,21 +242,31 @@ function checkClipSkip(value: unknown, layers: number): number | undefined {
   return skip;
 }
 
-/**
- * Prompt → latents → denoising → output. `firstLatents` makes the noisy latents of the first step;
- * it is called after the prompt is encoded, as the order of random draws demands.
- */
+/** What differs between the pipelines. */
+export interface StableDiffusionDrawing {
+  run: SchedulerRun;
+  /**
+   * The noisy latents of the first step; called after the prompt is encoded, as the order of random
+   * draws demands.
+   */
+  firstLatents(): Promise<Tensor>;
+  /** Adds to the UNet's skip connections; the caller's to dispose. */
+  control?: ControlGuide;
+  /** What a distilled UNet is told instead of a guidance pass; nothing unless given. */
+  toldGuidance?: number | undefined;
+}
+
+/** Prompt → latents → denoising → output. */
 export async function generate(
   components: Readonly<StableDiffusionComponents>,
   request: StableDiffusionRequest,
-  run: SchedulerRun,
-  firstLatents: () => Promise<Tensor>,
+  { run, firstLatents, control, toldGuidance }: StableDiffusionDrawing,
 ): Promise<Pictures> {
   const { unet, vae, safetyChecker } = components;
   using conditions = await encodeConditions(components, request.prompt);
   request.signal?.throwIfAborted();
   using latents = await firstLatents();
-  using timestepCond = unet.guidanceEmbedding(request.guidanceScale, request.batch);
+  using timestepCond = unet.guidanceEmbedding(toldGuidance, request.batch);
   const pictures = await draw({
     request,
     run,
@@ -263,9 +274,11 @@ export async function generate(
     guided: request.prompt.guided,
     guidanceRescale: request.guidanceRescale,
     eta: request.eta,
-    predict: (sample, timestep, guided) => {
+    predict: async (sample, timestep, guided, step) => {
       const { promptEmbeds } = conditions.of(guided);
-      return unet.predict(sample, timestep, promptEmbeds, { timestepCond });
+      const pass = { sample, timestep, promptEmbeds };
+      using residuals = await control?.residuals(pass, guided, step);
+      return await unet.predict(sample, timestep, promptEmbeds, { timestepCond, residuals });
     },
     decoder: vae,
     safetyChecker,

@@ -6,10 +6,14 @@ import {
   EulerAncestralDiscreteScheduler,
   EulerDiscreteScheduler,
   PNDMScheduler,
+  StableDiffusionControlNetImg2ImgPipeline,
+  StableDiffusionControlNetPipeline,
   StableDiffusionImg2ImgPipeline,
   StableDiffusionLatentUpscalePipeline,
   StableDiffusionPipeline,
   StableDiffusionUpscalePipeline,
+  StableDiffusionXLControlNetImg2ImgPipeline,
+  StableDiffusionXLControlNetPipeline,
   StableDiffusionXLImg2ImgPipeline,
   StableDiffusionXLPipeline,
 } from '../../lib/index.js';
@@ -59,6 +63,10 @@ export interface ParityCase {
   /** Options that are tensors. */
   tensors?: Record<string, TensorFile>;
   image?: CaseImage;
+  /** Folder of the ControlNet, or a list for several. */
+  controlnet?: string | string[];
+  /** What the ControlNet follows; for several a list. */
+  controlImage?: CaseImage | CaseImage[];
   /** One generator for the batch, or one per picture. */
   seeds?: number | number[];
   /** What is asked of torchbrush; 'tensor' unless given. */
@@ -74,6 +82,10 @@ export const pipelines = {
   StableDiffusionXLImg2ImgPipeline,
   StableDiffusionLatentUpscalePipeline,
   StableDiffusionUpscalePipeline,
+  StableDiffusionControlNetPipeline,
+  StableDiffusionControlNetImg2ImgPipeline,
+  StableDiffusionXLControlNetPipeline,
+  StableDiffusionXLControlNetImg2ImgPipeline,
 };
 
 export type PipelineName = keyof typeof pipelines;
@@ -89,6 +101,11 @@ export const schedulers = {
 export type SchedulerName = keyof typeof schedulers;
 
 export const schedulerClasses = Object.keys(schedulers) as SchedulerName[];
+
+/** Under which name `generate` takes the control image. */
+export function controlOption({ pipeline }: ParityCase): 'image' | 'controlImage' {
+  return pipeline.includes('Img2Img') ? 'controlImage' : 'image';
+}
 
 /** camelCase names to the ones that Python has. */
 export function snakeCaseKeys(value: object): Record<string, unknown> {

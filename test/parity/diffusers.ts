@@ -5,7 +5,13 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
-import { type ParityCase, snakeCaseKeys, type TensorFile } from './case.js';
+import {
+  type CaseImage,
+  controlOption,
+  type ParityCase,
+  snakeCaseKeys,
+  type TensorFile,
+} from './case.js';
 import { pythonEnvironment, pythonScripts } from './workspace.js';
 
 const run = promisify(execFile);
@@ -58,7 +64,11 @@ async function readResults(file: string): Promise<Map<string, DiffusersResult> |
 }
 
 function pythonCase(one: ParityCase): object {
-  const { scheduler, image } = one;
+  const { scheduler, image, controlImage } = one;
+  const images: Record<string, CaseImage | CaseImage[]> = {
+    ...(image && { image }),
+    ...(controlImage && { [controlOption(one)]: controlImage }),
+  };
   return {
     name: one.name,
     checkpoint: one.checkpoint,
@@ -70,7 +80,15 @@ function pythonCase(one: ParityCase): object {
         : { class: scheduler.class, config: snakeCaseKeys(scheduler.config ?? {}) },
     options: snakeCaseKeys(one.options),
     tensors: snakeCaseKeys(one.tensors ?? {}),
-    image: image === undefined ? null : snakeCaseKeys(image),
+    controlnet: one.controlnet ?? null,
+    images: snakeCaseKeys(
+      Object.fromEntries(
+        Object.entries(images).map(([name, source]) => [
+          name,
+          Array.isArray(source) ? source.map(snakeCaseKeys) : snakeCaseKeys(source),
+        ]),
+      ),
+    ),
     seeds: one.seeds ?? null,
   };
 }

@@ -1,12 +1,21 @@
 // Runs torchbrush on the cases that diffusers ran.
 import {
+  ControlNetModel,
+  type ControlNets,
   type DiffusionPipeline,
   Generator,
   type Image,
   type StepCallback,
   Tensor,
 } from '../../lib/index.js';
-import { type CaseImage, type ParityCase, pipelines, schedulers, type TensorFile } from './case.js';
+import {
+  type CaseImage,
+  controlOption,
+  type ParityCase,
+  pipelines,
+  schedulers,
+  type TensorFile,
+} from './case.js';
 import { readTensorFile } from './workspace.js';
 
 export interface TorchbrushResult {
@@ -26,7 +35,7 @@ type Pipeline = DiffusionPipeline & {
 
 type PipelineClass = {
   fromPretrained(path: string, options: object): Promise<Pipeline>;
-  fromPipe(pipe: Pipeline): Promise<Pipeline>;
+  fromPipe(pipe: Pipeline, parts: object): Promise<Pipeline>;
 };
 
 /** Keeps the pipelines of one checkpoint at a time, and the latents that later cases start from. */
@@ -59,6 +68,11 @@ export class TorchbrushRunner {
       for (const [name, file] of Object.entries(one.tensors ?? {}))
         options[name] = await read(file);
       if (one.image !== undefined) options.image = await this.#image(one.image, read);
+      if (one.controlImage !== undefined) {
+        const images = [one.controlImage].flat().map((image) => this.#image(image, read));
+        const list = await Promise.all(images);
+        options[controlOption(one)] = Array.isArray(one.controlImage) ? list : list[0];
+      }
       options.outputType = one.output ?? 'tensor';
       const start = performance.now();
       const { images } = await pipe.generate(options);
@@ -71,15 +85,17 @@ export class TorchbrushRunner {
     }
   }
 
-  async #pipeline({ checkpoint, variant, pipeline }: ParityCase): Promise<Pipeline> {
+  async #pipeline(one: ParityCase): Promise<Pipeline> {
+    const { checkpoint, variant, pipeline, controlnet } = one;
     const key = `${checkpoint} ${variant}`;
     if (key !== this.#key) this.#disposePipelines();
     this.#key = key;
-    const known = this.#pipelines.get(pipeline);
+    const name = `${pipeline} ${controlnet}`;
+    const known = this.#pipelines.get(name);
     if (known !== undefined) return known;
     const [first] = this.#pipelines.values();
-    const fresh = await load(pipeline, checkpoint, variant, first);
-    this.#pipelines.set(pipeline, fresh);
+    const fresh = await load(one, first);
+    this.#pipelines.set(name, fresh);
     return fresh;
   }
 
@@ -119,16 +135,26 @@ export class TorchbrushRunner {
   }
 }
 
-function load(
-  name: ParityCase['pipeline'],
-  checkpoint: string,
-  variant: string | undefined,
-  shared: Pipeline | undefined,
-): Promise<Pipeline> {
-  const Class = pipelines[name] as unknown as PipelineClass;
-  if (shared !== undefined) return Class.fromPipe(shared);
-  const placement = { dtype: 'float32', device: 'cpu' } as const;
-  return Class.fromPretrained(checkpoint, { ...placement, ...(variant && { variant }) });
+const placement = { dtype: 'float32', device: 'cpu' } as const;
+
+async function load(one: ParityCase, shared: Pipeline | undefined): Promise<Pipeline> {
+  const { pipeline, checkpoint, variant } = one;
+  const Class = pipelines[pipeline] as unknown as PipelineClass;
+  const nets = await Promise.all(
+    [one.controlnet ?? []].flat().map((path) => ControlNetModel.fromPretrained(path, placement)),
+  );
+  try {
+    const controlnet: ControlNets | undefined = Array.isArray(one.controlnet) ? nets : nets[0];
+    const parts = controlnet && { controlnet };
+    if (shared !== undefined) return await Class.fromPipe(shared, { ...parts });
+    return await Class.fromPretrained(checkpoint, {
+      ...placement,
+      ...parts,
+      ...(variant && { variant }),
+    });
+  } finally {
+    for (const net of nets) net.dispose();
+  }
 }
 
 function seeding({ seeds }: ParityCase): { seed?: number; generator?: Generator[] } {

@@ -65,27 +65,30 @@ export async function makeKandinskyCheckpoints<Name extends string>(
 }
 
 /**
- * Exports the programs that checkpoints need and points the library at them. They are kept as long
- * as the exporter stays the same.
+ * Exports the programs that checkpoints and ControlNets need and points the library at them. They are
+ * kept as long as the exporter stays the same.
  */
 export async function exportCheckpointPrograms(
   python: string,
   checkpoints: readonly string[],
+  controlnets: readonly string[] = [],
 ): Promise<void> {
   const version = await hashOf(join(packageRoot, 'scripts', 'export'), /\.py$/);
   const outDir = join(packageRoot, '.cache', 'programs', version);
   process.env.TORCHBRUSH_PROGRAMS = outDir;
   const requests = new Map<string, ExportRequest>();
-  for (const checkpoint of checkpoints) {
-    const { components } = await openCheckpointFolder(checkpoint);
-    for (const { className, folder } of components.values()) {
-      if (!architectureClasses.includes(className)) continue;
-      const config = await readJsonObject(join(folder, 'config.json'));
-      const architecture = canonicalArchitecture(className, config);
-      if ((await findProgramRecords(architecture.key)) !== undefined) continue;
-      const name = `${className}-${architecture.key}`.toLowerCase();
-      requests.set(architecture.key, { name, ...architecture });
-    }
+  const opened = await Promise.all(checkpoints.map(openCheckpointFolder));
+  const components = [
+    ...opened.flatMap((checkpoint) => [...checkpoint.components.values()]),
+    ...controlnets.map((folder) => ({ className: 'ControlNetModel', folder })),
+  ];
+  for (const { className, folder } of components) {
+    if (!architectureClasses.includes(className)) continue;
+    const config = await readJsonObject(join(folder, 'config.json'));
+    const architecture = canonicalArchitecture(className, config);
+    if ((await findProgramRecords(architecture.key)) !== undefined) continue;
+    const name = `${className}-${architecture.key}`.toLowerCase();
+    requests.set(architecture.key, { name, ...architecture });
   }
   await exportPrograms({ requests: [...requests.values()], outDir, python });
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 import diffusers
 import torch
 import transformers
-from presets import Preset
+from presets import Config, Preset
 from vocabulary import END, START, train, vocabulary_of, write_vocabulary
 from weights import random_values
 
@@ -104,3 +104,11 @@ def build(folder: Path, preset: Preset, seed: int) -> None:
         **preset.index,
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def build_controlnet(folder: Path, config: Config, seed: int) -> None:
+    """A ControlNet's folder. The convolutions that training starts at zero are random as well."""
+    controlnet = diffusers.ControlNetModel.from_config(config)
+    randomise(controlnet, seed)
+    soften_attention(controlnet)
+    controlnet.save_pretrained(folder)

@@ -3,7 +3,8 @@
   make_checkpoint.py tiny --output ROOT two-levels:1 two-levels:1:sd1 four-levels:2
   make_checkpoint.py full-size --form sd15 --configs CONFIGS --output FOLDER
 
-A tiny one is named PRESET:SEED or PRESET:SEED:LAYOUT and lands in ROOT/PRESET-SEED[-LAYOUT].
+A tiny one is named PRESET:SEED or PRESET:SEED:LAYOUT and lands in ROOT/PRESET-SEED[-LAYOUT]. A name
+of a ControlNet gives that component's folder.
 Folders that are there already are kept.
 """
 
@@ -23,15 +24,17 @@ import torch
 
 def make_tiny(root: Path, names: list[str]) -> None:
     import transformers
-    from checkpoint import build
-    from presets import PRESETS
+    from checkpoint import build, build_controlnet
+    from presets import CONTROLNETS, PRESETS
     from published import LAYOUTS
 
     transformers.utils.logging.disable_progress_bar()
     for name in names:
         preset, seed, *layout = name.split(":")
         plain = root / f"{preset}-{seed}"
-        if not plain.exists():
+        if not plain.exists() and preset in CONTROLNETS:
+            made(plain, lambda folder: build_controlnet(folder, CONTROLNETS[preset], int(seed)))
+        elif not plain.exists():
             made(plain, lambda folder: build(folder, PRESETS[preset], int(seed)))
         if layout:
             target = root / f"{preset}-{seed}-{layout[0]}"

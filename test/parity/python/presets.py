@@ -323,3 +323,27 @@ PRESETS: dict[str, Preset] = {
         index={"max_noise_level": 350},
     ),
 }
+
+
+# What a ControlNet has no use for.
+_UNET_ONLY = ("sample_size", "out_channels", "up_block_types")
+
+
+def controlnet_config(preset: str, **more: Any) -> Config:
+    """For the preset's UNet and the factor of its autoencoder."""
+    unet, vae = PRESETS[preset].unet, PRESETS[preset].vae
+    embedding = [16, 32, 64, 96][: len(vae["block_out_channels"])]
+    return {
+        **{name: value for name, value in unet.items() if name not in _UNET_ONLY},
+        "conditioning_embedding_out_channels": embedding,
+        **more,
+    }
+
+
+# ControlNets, each for a checkpoint above.
+CONTROLNETS: dict[str, Config] = {
+    "control": controlnet_config("two-levels"),
+    "control-bgr": controlnet_config("two-levels", controlnet_conditioning_channel_order="bgr"),
+    "control-pool": controlnet_config("two-levels", global_pool_conditions=True),
+    "control-xl": controlnet_config("xl-base"),
+}

@@ -8,7 +8,9 @@ Input, a JSON file: {"cases": [case, …]}, each case with
   scheduler    null for the checkpoint's own, or {"class": name, "config": {overrides}}
   options      arguments of the call that JSON can hold
   tensors      arguments that are float32 arrays: {argument: {"file": path, "shape": […]}}
-  image        null, {"files": [paths]} (a list if there are several), {"tensor": …} or
+  controlnet   null, a ControlNet's folder, or a list of folders
+  images       arguments that are pictures: {argument: picture or list of pictures}, each
+               {"files": [paths]} (a list if there are several), {"tensor": …} or
                {"latents_of": name of an earlier case}
   seeds        null, one number for one generator, or a list for a list of generators
 
@@ -46,32 +48,41 @@ def read_tensor(entry: dict[str, Any]) -> torch.Tensor:
     return torch.from_numpy(values.copy())
 
 
+def load_controlnet(folders: str | list[str]) -> Any:
+    if isinstance(folders, list):
+        return [load_controlnet(folder) for folder in folders]
+    return diffusers.ControlNetModel.from_pretrained(folders, torch_dtype=torch.float32)
+
+
 class Runner:
     def __init__(self, output: Path) -> None:
         self.output = output
-        self.pipelines: dict[tuple[str, str | None, str], Any] = {}
-        self.schedulers: dict[tuple[str, str | None, str], Any] = {}
+        self.pipelines: dict[str, Any] = {}
+        self.schedulers: dict[str, Any] = {}
         self.latents: dict[str, torch.Tensor] = {}
         self.count = 0
 
     def pipeline(self, case: Case) -> Any:
         """The pipeline with a scheduler that has run nothing yet."""
-        key = (case["checkpoint"], case.get("variant"), case["pipeline"])
+        parts = ("checkpoint", "variant", "pipeline", "controlnet")
+        key = json.dumps([case.get(part) for part in parts])
         if key not in self.pipelines:
             self.pipelines.clear()  # one checkpoint at a time: they may be large
             self.schedulers.clear()
-            chosen = getattr(diffusers, key[2])
-            unchecked = {}
+            chosen = getattr(diffusers, case["pipeline"])
+            more = {}
+            if case.get("controlnet") is not None:
+                more["controlnet"] = load_controlnet(case["controlnet"])
             if "safety_checker" in inspect.signature(chosen.__init__).parameters:
-                unchecked["safety_checker"] = None
+                more["safety_checker"] = None
             if "requires_safety_checker" in inspect.signature(chosen.__init__).parameters:
-                unchecked["requires_safety_checker"] = False
+                more["requires_safety_checker"] = False
             pipe = chosen.from_pretrained(
-                key[0],
-                variant=key[1],
+                case["checkpoint"],
+                variant=case.get("variant"),
                 torch_dtype=torch.float32,
                 local_files_only=True,
-                **unchecked,
+                **more,
             )
             pipe.set_progress_bar_config(disable=True)
             if pipe.text_encoder is not None and not hasattr(pipe.text_encoder, "text_model"):
@@ -91,7 +102,9 @@ class Runner:
             pipe.scheduler = chosen.from_config(own.config, **wanted.get("config", {}))
         return pipe
 
-    def image(self, source: dict[str, Any]) -> Any:
+    def image(self, source: dict[str, Any] | list[dict[str, Any]]) -> Any:
+        if isinstance(source, list):
+            return [self.image(entry) for entry in source]
         if "files" in source:
             images = [Image.open(path).convert("RGB") for path in source["files"]]
             return images[0] if len(images) == 1 else images
@@ -105,10 +118,12 @@ class Runner:
         for name, value in arguments.items():
             if name.endswith(("_size", "_top_left")):
                 arguments[name] = tuple(value)
+            if name == "controlnet_conditioning_scale" and not isinstance(value, list):
+                arguments[name] = float(value)  # refused as an integer
         for name, entry in case.get("tensors", {}).items():
             arguments[name] = read_tensor(entry)
-        if case.get("image") is not None:
-            arguments["image"] = self.image(case["image"])
+        for name, source in case.get("images", {}).items():
+            arguments[name] = self.image(source)
         seeds = case.get("seeds")
         if isinstance(seeds, list):
             arguments["generator"] = [torch.Generator().manual_seed(seed) for seed in seeds]
