@@ -17,7 +17,10 @@ export const environmentFolder = join(repository, '.cache', 'python');
 export const defaultRequirements = join(repository, 'scripts', 'python', 'requirements.txt');
 
 export interface EnsurePythonOptions {
-  /** Path of a requirements file; `scripts/python/requirements.txt` unless given. */
+  /**
+   * Path of a requirements file; `scripts/python/requirements.txt` unless given. Packages in a
+   * `…-no-deps.txt` beside it are installed without what they ask for.
+   */
   requirements?: string;
   /** Receives one line for each thing that is about to be done; silent unless given. */
   log?: (line: string) => void;
@@ -36,7 +39,9 @@ export async function ensurePython(options: EnsurePythonOptions = {}): Promise<s
   if (named !== undefined && named !== '') return named;
 
   const text = await readFile(requirements, 'utf8');
-  const hash = createHash('sha256').update(text).digest('hex').slice(0, 16);
+  const alone = requirements.replace(/\.txt$/, '-no-deps.txt');
+  const aloneText = existsSync(alone) ? await readFile(alone, 'utf8') : '';
+  const hash = createHash('sha256').update(text).update(aloneText).digest('hex').slice(0, 16);
   const stamp = join(environmentFolder, '.installed', hash);
   const python = interpreterOf(environmentFolder);
   if (existsSync(stamp) && existsSync(python)) return python;
@@ -45,6 +50,10 @@ export async function ensurePython(options: EnsurePythonOptions = {}): Promise<s
     if (existsSync(stamp) && existsSync(python)) return;
     await ensureEnvironment(python, log);
     await install(python, requirements, text, log);
+    if (aloneText !== '') {
+      log(`Installing the packages of ${alone}`);
+      await stream(python, [...pipInstall, '--no-deps', '-r', alone], log);
+    }
     await mkdir(dirname(stamp), { recursive: true });
     await writeFile(stamp, text);
   });
@@ -86,6 +95,16 @@ async function findBasePython(): Promise<string> {
   );
 }
 
+const pipInstall = [
+  '-m',
+  'pip',
+  'install',
+  '--disable-pip-version-check',
+  '--progress-bar',
+  'off',
+  '-q',
+];
+
 /** torch goes in first and alone: resolved together with the rest, pip may pick another torch. */
 async function install(
   python: string,
@@ -94,21 +113,12 @@ async function install(
   log: (line: string) => void,
 ): Promise<void> {
   const torch = text.split(/\r?\n/).find((line) => /^torch\s*==/.test(line));
-  const pip = [
-    '-m',
-    'pip',
-    'install',
-    '--disable-pip-version-check',
-    '--progress-bar',
-    'off',
-    '-q',
-  ];
   if (torch !== undefined) {
     log(`Installing ${torch} with pip (a large download, once)`);
-    await stream(python, [...pip, torch.trim()], log);
+    await stream(python, [...pipInstall, torch.trim()], log);
   }
   log(`Installing the packages of ${requirements}`);
-  await stream(python, [...pip, '-r', requirements], log);
+  await stream(python, [...pipInstall, '-r', requirements], log);
 }
 
 async function answers(command: string, args: string[]): Promise<boolean> {

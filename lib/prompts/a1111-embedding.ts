@@ -34,7 +34,7 @@ export function firstRow(
 }
 
 /** The rows of a prompt, at least one. */
-function rowsOf(maker: RowMaker, parts: readonly (readonly WeightedText[])[]): TokenRow[] {
+export function rowsOf(maker: RowMaker, parts: readonly (readonly WeightedText[])[]): TokenRow[] {
   const tokens = parts.map((texts) =>
     texts.flatMap(({ text, weight }) =>
       maker.tokenizer.tokenize(text).map((id) => ({ id, weight })),

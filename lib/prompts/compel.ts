@@ -183,7 +183,9 @@ export class Compel<Pooled extends boolean | readonly boolean[] = false> {
    * Embeddings [B,n·L,D] of different length, made equally long by embeddings of nothing: what a
    * prompt and its negative need where one of them is long, or has `.and()`. Fresh tensors, in order.
    */
-  async padToSameLength(embeddings: readonly Tensor[]): Promise<Tensor[]> {
+  async padToSameLength<const Embeddings extends readonly Tensor[]>(
+    embeddings: Embeddings,
+  ): Promise<{ -readonly [Place in keyof Embeddings]: Tensor }> {
     if (!Array.isArray(embeddings) || embeddings.length === 0) {
       throw expected('an array of tensors', 'embeddings', embeddings);
     }
@@ -194,7 +196,8 @@ export class Compel<Pooled extends boolean | readonly boolean[] = false> {
       if (shape[2] === width && (shape[1] as number) % block === 0) continue;
       throw expected(`[B, n·${block}, ${width}]`, 'embeddings', `[${shape.join(', ')}]`);
     }
-    return await encoders.padToSameLength(embeddings);
+    const padded = await encoders.padToSameLength(embeddings);
+    return padded as { -readonly [Place in keyof Embeddings]: Tensor };
   }
 
   async #embed(prompts: readonly CompelPrompt[]): Promise<Tensor> {

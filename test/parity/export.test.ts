@@ -94,10 +94,10 @@ async function readTensors(file: string): Promise<Map<string, Tensor>> {
   const tensors = new Map<string, Tensor>();
   for (const [name, { dtype, offset, shape }] of await readSafetensorsHeader(file)) {
     const count = shape.reduce((product, size) => product * size, 1);
-    const whole = dtype === 'int64';
-    const bytes = buffer.slice(offset, offset + count * (whole ? 8 : 4));
-    const data = whole ? new BigInt64Array(bytes) : new Float32Array(bytes);
-    tensors.set(name, Tensor.fromArray(data, [...shape]));
+    const Numbers = { int64: BigInt64Array, bool: Uint8Array }[dtype as string] ?? Float32Array;
+    const bytes = buffer.slice(offset, offset + count * Numbers.BYTES_PER_ELEMENT);
+    const ofBool = dtype === 'bool' ? { dtype } : {};
+    tensors.set(name, Tensor.fromArray(new Numbers(bytes), [...shape], ofBool));
   }
   return tensors;
 }

@@ -33,7 +33,8 @@ function group(random: Random, depth: number): string {
     () => `(${inner}).attend(${(0.5 + random()).toFixed(1)})`,
     () => (inner.includes('"') ? `"${escaped}"` : `"${inner}"${weight(random)}`),
     () => `${pick(random, ['fox', 'hill', 'well-known'])}${pick(random, ['++', '-', '+'])}`,
-    () => `(${text(random, 2)}).swap(${pick(random, ['cat', 'blue hat'])}, s_end=0.3)`,
+    // Compel pads to the length that the new words would need; these need no more.
+    () => `(${text(random, 2)}).swap(a, s_end=0.3)`,
     () => `\\(${text(random, 2)}\\)`,
     () => `fox withLora(style-${upTo(random, 3)}, 0.${upTo(random, 9)})`,
   ];
