@@ -2,19 +2,17 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { ddimPrediction, ddimSigma } from '../lib/schedulers/ddim.js';
-import {
-  addsNoise,
-  DPM_ALGORITHMS,
-  imageFromNoise,
-  noiseFromImage,
-  noiseLevel,
-  predictedImage,
-  solverUpdate,
-} from '../lib/schedulers/dpm-solver-updates.js';
+import { addsNoise, DPM_ALGORITHMS, solverUpdate } from '../lib/schedulers/dpm-solver-updates.js';
 import { ancestralStep } from '../lib/schedulers/euler-ancestral-discrete.js';
 import { denoised, eulerUpdate } from '../lib/schedulers/euler-discrete.js';
 import { type LinearForm, minus, plus, times } from '../lib/schedulers/linear-form.js';
 import { adamsBashforth, pndmTransfer } from '../lib/schedulers/pndm.js';
+import {
+  imageFromNoise,
+  noiseFromImage,
+  noiseLevel,
+  predictedImage,
+} from '../lib/schedulers/solver-model.js';
 
 /** The coefficients of a form by operand. */
 function coefficients(form: LinearForm<string>): Record<string, number> {

@@ -38,6 +38,7 @@ const stableDiffusion: NoiseScheduleConfig = {
   betaEnd: 0.012,
   betaSchedule: 'scaled_linear',
   trainedBetas: null,
+  rescaleBetasZeroSnr: false,
 };
 
 test('the float32 logarithm is that of numpy to the bit', () => {

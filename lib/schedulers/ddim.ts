@@ -4,7 +4,6 @@
  */
 
 import { expected } from '../errors.js';
-import { clamp } from '../ops.js';
 import type { Tensor } from '../tensor.js';
 import type { SchedulerConfig, SchedulerConfigInput, SchedulerOverrides } from './config.js';
 import {
@@ -29,7 +28,7 @@ import {
 } from './scheduler.js';
 import { Scratch } from './scratch.js';
 import { drawNoise } from './step-noise.js';
-import { dynamicThreshold } from './threshold.js';
+import { boundImage } from './threshold.js';
 import { spacedTimesteps, TIMESTEP_SPACINGS } from './timesteps.js';
 
 const FIELDS = {
@@ -46,8 +45,8 @@ const FIELDS = {
 } as const;
 
 export type DDIMConfig = SchedulerConfig<typeof FIELDS>;
-const PREDICTIONS = ['epsilon', 'sample', 'v_prediction'] as const;
-type DDIMPredictionType = (typeof PREDICTIONS)[number];
+export const DDIM_PREDICTIONS = ['epsilon', 'sample', 'v_prediction'] as const;
+type DDIMPredictionType = (typeof DDIM_PREDICTIONS)[number];
 
 /** The predicted image and noise of a model output. */
 export function ddimPrediction<T>(
@@ -103,7 +102,7 @@ export class DDIMScheduler implements Scheduler {
 
   start(options: StartOptions): DDIMRun {
     const numInferenceSteps = checkStepCount(options, this);
-    supportedPrediction(this.config, PREDICTIONS);
+    supportedPrediction(this.config, DDIM_PREDICTIONS);
     const { numTrainTimesteps, stepsOffset, timestepSpacing: spacing } = this.config;
     if (numInferenceSteps > numTrainTimesteps) {
       const hint = `The model was trained with ${numTrainTimesteps} timesteps.`;
@@ -149,14 +148,12 @@ export class DDIMRun extends AlphaBarRun {
     using scratch = new Scratch();
 
     let { x0, epsilon } = ddimPrediction(
-      supportedPrediction(this.#config, PREDICTIONS),
+      supportedPrediction(this.#config, DDIM_PREDICTIONS),
       alphaBar,
       sample,
       modelOutput,
     );
-    if (this.#config.thresholding || this.#config.clipSample) {
-      x0 = [[1, scratch.own(this.#bound(x0, promote(dtype, 'float32')))]];
-    }
+    x0 = boundImage(x0, promote(dtype, 'float32'), this.#config, scratch);
     if (useClippedModelOutput) {
       const x: LinearForm<Tensor> = [[1, sample]];
       epsilon = times(1 / Math.sqrt(1 - alphaBar), minus(x, times(Math.sqrt(alphaBar), x0)));
@@ -171,12 +168,5 @@ export class DDIMRun extends AlphaBarRun {
       previous = plus(previous, [[sigma, noise]]);
     }
     return evaluate(previous, dtype);
-  }
-
-  #bound(x0: LinearForm<Tensor>, dtype: Tensor['dtype']): Tensor {
-    using predicted = evaluate(x0, dtype);
-    if (this.#config.thresholding) return dynamicThreshold(predicted, this.#config);
-    const range = this.#config.clipSampleRange;
-    return clamp(predicted, -range, range);
   }
 }

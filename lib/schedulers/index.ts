@@ -3,16 +3,24 @@
 import { CheckpointError } from '../errors.js';
 import { configClassName, type SchedulerConfigInput } from './config.js';
 import { DDIMScheduler } from './ddim.js';
+import { DEISMultistepScheduler } from './deis-multistep.js';
 import { DPMSolverMultistepScheduler } from './dpm-solver-multistep.js';
+import { DPMSolverSinglestepScheduler } from './dpm-solver-singlestep.js';
 import { EulerAncestralDiscreteScheduler } from './euler-ancestral-discrete.js';
 import { EulerDiscreteScheduler } from './euler-discrete.js';
+import { LCMScheduler } from './lcm.js';
 import { PNDMScheduler } from './pndm.js';
 import type { CustomSchedules, Scheduler } from './scheduler.js';
+import { TCDScheduler } from './tcd.js';
+import { UniPCMultistepScheduler } from './unipc-multistep.js';
 
 export { DDIMScheduler } from './ddim.js';
+export { DEISMultistepScheduler } from './deis-multistep.js';
 export { DPMSolverMultistepScheduler } from './dpm-solver-multistep.js';
+export { DPMSolverSinglestepScheduler } from './dpm-solver-singlestep.js';
 export { EulerAncestralDiscreteScheduler } from './euler-ancestral-discrete.js';
 export { EulerDiscreteScheduler } from './euler-discrete.js';
+export { LCMScheduler } from './lcm.js';
 export { PNDMScheduler } from './pndm.js';
 export type {
   CustomSchedules,
@@ -21,6 +29,8 @@ export type {
   StartOptions,
   StepOptions,
 } from './scheduler.js';
+export { TCDScheduler } from './tcd.js';
+export { UniPCMultistepScheduler } from './unipc-multistep.js';
 
 /** What a scheduler class offers before there is an instance. */
 export interface SchedulerClass {
@@ -31,10 +41,15 @@ export interface SchedulerClass {
 
 const SCHEDULERS: readonly SchedulerClass[] = [
   DDIMScheduler,
+  DEISMultistepScheduler,
   DPMSolverMultistepScheduler,
+  DPMSolverSinglestepScheduler,
   EulerAncestralDiscreteScheduler,
   EulerDiscreteScheduler,
+  LCMScheduler,
   PNDMScheduler,
+  TCDScheduler,
+  UniPCMultistepScheduler,
 ];
 
 /** Names of the scheduler classes, sorted. */

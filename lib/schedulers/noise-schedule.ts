@@ -12,17 +12,21 @@ import { linspaceFloat32 } from './numerics.js';
 /** Beta schedules that every scheduler knows. */
 export type BetaSchedule = 'linear' | 'scaled_linear' | 'squaredcos_cap_v2';
 
-export interface NoiseScheduleConfig {
+export interface BetaConfig {
   readonly numTrainTimesteps: number;
   readonly betaStart: number;
   readonly betaEnd: number;
   readonly betaSchedule: BetaSchedule;
   readonly trainedBetas: readonly number[] | null;
-  readonly rescaleBetasZeroSnr?: boolean;
+}
+
+export interface NoiseScheduleConfig extends BetaConfig {
+  /** Said by each class, since a class without the field may keep another's. */
+  readonly rescaleBetasZeroSnr: boolean;
 }
 
 /** Variance of the noise that each training timestep adds, float32. */
-export function makeBetas(config: NoiseScheduleConfig): Float32Array {
+export function makeBetas(config: BetaConfig): Float32Array {
   const { betaStart, betaEnd, numTrainTimesteps } = config;
   if (config.trainedBetas !== null) return Float32Array.from(config.trainedBetas);
   switch (config.betaSchedule) {

@@ -100,7 +100,7 @@ export class PNDMScheduler implements Scheduler {
 
   private constructor(config: PNDMConfig) {
     this.config = config;
-    this.#alphasCumprod = makeAlphasCumprod(config);
+    this.#alphasCumprod = makeAlphasCumprod({ ...config, rescaleBetasZeroSnr: false });
   }
 
   start(options: StartOptions): PNDMRun {

@@ -1,10 +1,12 @@
 /**
- * Dynamic thresholding of predicted images.
+ * Bounds of predicted images: dynamic thresholding, or plain clipping.
  * Imagen: https://arxiv.org/abs/2205.11487 (section 2.3)
  */
 
 import { abs, clamp, divide, quantile, reshape } from '../ops.js';
-import type { Tensor } from '../tensor.js';
+import type { DType, Tensor } from '../tensor.js';
+import { evaluate, type LinearForm } from './linear-form.js';
+import type { Scratch } from './scratch.js';
 
 export interface ThresholdOptions {
   /** Quantile of |x0| that becomes the bound. */
@@ -23,4 +25,30 @@ export function dynamicThreshold(x0: Tensor, options: ThresholdOptions): Tensor 
   using scaled = divide(flat, s);
   using clamped = clamp(scaled, -1, 1);
   return reshape(clamped, [...x0.shape]);
+}
+
+export interface BoundOptions extends ThresholdOptions {
+  readonly thresholding: boolean;
+  readonly clipSample: boolean;
+  /** Largest magnitude of a clipped image. */
+  readonly clipSampleRange: number;
+}
+
+/**
+ * A predicted image within the configured bounds, thresholding before clipping. What is computed
+ * for it, in `dtype`, belongs to `scratch`.
+ */
+export function boundImage(
+  image: LinearForm<Tensor>,
+  dtype: DType,
+  options: BoundOptions,
+  scratch: Scratch,
+): LinearForm<Tensor> {
+  const { thresholding, clipSample, clipSampleRange } = options;
+  if (!thresholding && !clipSample) return image;
+  using predicted = evaluate(image, dtype);
+  const bounded = thresholding
+    ? dynamicThreshold(predicted, options)
+    : clamp(predicted, -clipSampleRange, clipSampleRange);
+  return [[1, scratch.own(bounded)]];
 }

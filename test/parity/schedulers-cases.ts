@@ -113,11 +113,11 @@ const classConfigs: Record<string, (draw: Draw, config: Config) => Partial<Case>
     return {};
   },
   DPMSolverMultistepScheduler(draw, config) {
-    formula(draw, config);
+    solver(draw, config);
     if (draw.chance(0.1)) config.use_lu_lambdas = true;
-    if (draw.chance(0.1)) config.use_flow_sigmas = true;
-    if (config.use_flow_sigmas && draw.chance(0.5)) config.flow_shift = draw.between(0.5, 4);
-    config.algorithm_type = draw.pick([
+    if (draw.chance(0.3)) config.euler_at_final = draw.chance(0.5);
+    config.rescale_betas_zero_snr = draw.chance(0.15);
+    return dpmSolver(draw, config, [
       'dpmsolver++',
       'dpmsolver++',
       'sde-dpmsolver++',
@@ -125,35 +125,102 @@ const classConfigs: Record<string, (draw: Draw, config: Config) => Partial<Case>
       'sde-dpmsolver',
       'deis',
     ]);
-    config.solver_order = draw.pick([1, 2, 2, 3]);
-    config.solver_type = draw.pick(['midpoint', 'heun', 'logrho', 'bh2']);
-    config.prediction_type = draw.pick([
-      'epsilon',
-      'epsilon',
-      'sample',
-      'v_prediction',
-      'flow_prediction',
-    ]);
-    if (draw.chance(0.3)) config.lower_order_final = draw.chance(0.5);
-    if (draw.chance(0.3)) config.euler_at_final = draw.chance(0.5);
-    const needsEnd =
-      !String(config.algorithm_type).endsWith('++') && config.algorithm_type !== 'deis';
-    config.final_sigmas_type =
-      needsEnd && draw.chance(0.9) ? 'sigma_min' : draw.pick(['zero', 'zero', 'sigma_min']);
-    if (draw.chance(0.25)) config.lambda_min_clipped = draw.pick([-5.1, -2, null]);
-    if (draw.chance(0.2)) {
-      config.thresholding = true;
-      config.dynamic_thresholding_ratio = draw.between(0.5, 1);
-      config.sample_max_value = draw.between(0.8, 4);
-    }
-    config.rescale_betas_zero_snr = draw.chance(0.15);
-    if (draw.chance(0.1)) {
-      config.variance_type = draw.pick(['learned', 'learned_range']);
-      return config.prediction_type === 'epsilon' ? { extraChannels: 3 } : {};
-    }
+  },
+  DPMSolverSinglestepScheduler(draw, config) {
+    solver(draw, config);
+    const algorithms = ['dpmsolver++', 'dpmsolver++', 'sde-dpmsolver++', 'dpmsolver', 'deis'];
+    const changes = dpmSolver(draw, config, algorithms);
+    // diffusers fails with shapes that do not fit.
+    if (config.algorithm_type === 'dpmsolver') config.thresholding = false;
+    return changes;
+  },
+  DEISMultistepScheduler(draw, config) {
+    solver(draw, config);
+    config.algorithm_type = draw.pick(['deis', 'deis', 'dpmsolver', 'dpmsolver++']);
+    config.solver_type = draw.pick(['logrho', 'midpoint', 'heun', 'bh1', 'bh2']);
     return {};
   },
+  UniPCMultistepScheduler(draw, config) {
+    solver(draw, config);
+    config.solver_type = draw.pick(['bh1', 'bh2', 'bh2', 'midpoint', 'logrho']);
+    if (draw.chance(0.1)) config.solver_order = draw.pick([4, 5]);
+    if (draw.chance(0.3)) config.predict_x0 = false;
+    if (draw.chance(0.3)) config.disable_corrector = draw.pick([[0], [0, 1, 2], [3], []]);
+    const needsEnd = config.predict_x0 === false || config.lower_order_final === false;
+    const ends = needsEnd ? ['sigma_min'] : ['zero', 'zero', 'sigma_min'];
+    config.final_sigmas_type = draw.pick(ends);
+    config.rescale_betas_zero_snr = draw.chance(0.15);
+    if (draw.chance(0.2)) config.sigma_min = draw.between(0.01, 0.1);
+    if (draw.chance(0.2)) config.sigma_max = draw.between(5, 20);
+    if (!config.use_flow_sigmas) return {};
+    if (draw.chance(0.3)) config.shift_terminal = draw.between(0.01, 0.2);
+    if (draw.chance(0.5)) return {};
+    Object.assign(config, { use_dynamic_shifting: true });
+    if (draw.chance(0.5)) config.time_shift_type = draw.pick(['exponential', 'linear']);
+    return { mu: draw.between(0.3, 1.5) };
+  },
+  LCMScheduler(draw, config) {
+    consistency(draw, config);
+    if (draw.chance(0.3)) config.clip_sample = true;
+    if (draw.chance(0.3)) config.clip_sample_range = draw.between(0.5, 3);
+    if (draw.chance(0.4)) config.timestep_scaling = draw.between(0.01, 20);
+    threshold(draw, config);
+    return {};
+  },
+  TCDScheduler(draw, config) {
+    consistency(draw, config);
+    if (draw.chance(0.2)) return {};
+    return { step: { eta: draw.pick([0, 0.3, 1, draw.between(0, 1)]) } };
+  },
 };
+
+/** Fields of distilled models. */
+function consistency(draw: Draw, config: Config): void {
+  const trained = Number(config.num_train_timesteps ?? 1000);
+  if (draw.chance(0.5)) config.original_inference_steps = draw.pick([50, 60, 100, trained]);
+  if (draw.chance(0.4)) config.set_alpha_to_one = draw.chance(0.5);
+  config.prediction_type = draw.pick(['epsilon', 'sample', 'v_prediction']);
+  // Without signal the noise tells nothing about the image: infinite in diffusers as well.
+  if (config.prediction_type !== 'epsilon') config.rescale_betas_zero_snr = draw.chance(0.3);
+}
+
+/** Fields of DPM-Solver, DEIS and UniPC. */
+function solver(draw: Draw, config: Config): void {
+  formula(draw, config);
+  if (draw.chance(0.15)) config.use_flow_sigmas = true;
+  if (config.use_flow_sigmas && draw.chance(0.5)) config.flow_shift = draw.between(0.5, 4);
+  config.solver_order = draw.pick([1, 2, 2, 3]);
+  config.prediction_type = draw.pick([
+    'epsilon',
+    'epsilon',
+    'sample',
+    'v_prediction',
+    'flow_prediction',
+  ]);
+  if (draw.chance(0.3)) config.lower_order_final = draw.chance(0.5);
+  threshold(draw, config);
+}
+
+/** Fields of both DPM-Solvers. */
+function dpmSolver(draw: Draw, config: Config, algorithms: readonly string[]): Partial<Case> {
+  config.algorithm_type = draw.pick(algorithms);
+  config.solver_type = draw.pick(['midpoint', 'heun', 'logrho', 'bh2']);
+  const needsEnd =
+    !String(config.algorithm_type).endsWith('++') && config.algorithm_type !== 'deis';
+  config.final_sigmas_type =
+    needsEnd && draw.chance(0.9) ? 'sigma_min' : draw.pick(['zero', 'zero', 'sigma_min']);
+  if (draw.chance(0.25)) config.lambda_min_clipped = draw.pick([-5.1, -2, null]);
+  if (draw.chance(0.9)) return {};
+  config.variance_type = draw.pick(['learned', 'learned_range']);
+  return config.prediction_type === 'epsilon' ? { extraChannels: 3 } : {};
+}
+
+function threshold(draw: Draw, config: Config): void {
+  if (draw.chance(0.8)) return;
+  config.thresholding = true;
+  config.dynamic_thresholding_ratio = draw.between(0.5, 1);
+  config.sample_max_value = draw.between(0.8, 4);
+}
 
 /** One configuration with a schedule; `seed` decides everything. */
 export function randomCase(className: string, seed: number): Case {
