@@ -170,8 +170,11 @@ export class DEISMultistepRun extends SolverRun {
   #convert(i: number, modelOutput: Tensor, sample: Tensor): SolverModel {
     const config = this.#config;
     const level = this.level(i);
-    const image = imageModel({ config, level, ratio: this.sigmaAt(i), sample, modelOutput });
-    const noise = noiseFromImage(level, image.sample, image.form);
+    const ratio = this.sigmaAt(i);
+    const image = imageModel({ config, level, ratio, sample, modelOutput });
+    // After a flow prediction diffusers divides by the unscaled level; pictures depend on it.
+    const sigma = config.predictionType === 'flow_prediction' ? ratio : level.sigma;
+    const noise = noiseFromImage({ ...level, sigma }, image.sample, image.form);
     return new SolverModel(noise, image.sample, image.output);
   }
 

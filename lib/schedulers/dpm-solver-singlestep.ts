@@ -162,6 +162,7 @@ export class DPMSolverSinglestepRun extends SolverRun {
   ): Tensor {
     const i = this.stepIndex(timestep);
     const config = this.#config;
+    const dtype = promote(sample.dtype, modelOutput.dtype);
     using scratch = new Scratch();
     const model = dpmModel({
       config,
@@ -175,7 +176,7 @@ export class DPMSolverSinglestepRun extends SolverRun {
     const order = Math.min(at(this.#orders, i), this.#models.entries.length);
     const models = this.#models.entries.slice(0, order);
     const noise = addsNoise(config.algorithmType)
-      ? (varianceNoise ?? scratch.own(drawNoise(model.output, model.output.dtype, generator)))
+      ? (varianceNoise ?? scratch.own(drawNoise(model.output, dtype, generator)))
       : undefined;
     const next = singlestepUpdate({
       algorithm: config.algorithmType,
@@ -185,7 +186,7 @@ export class DPMSolverSinglestepRun extends SolverRun {
       models: models.map(({ form }) => form),
       noise,
     });
-    const result = evaluate(next, promote(sample.dtype, modelOutput.dtype));
+    const result = evaluate(next, dtype);
     this.advance();
     return result;
   }

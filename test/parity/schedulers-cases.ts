@@ -1,5 +1,6 @@
 /** Random scheduler configurations for the comparison with diffusers. */
 
+import { schedulerClass } from '../../lib/schedulers/index.js';
 import type { Case } from '../golden/schedulers/run-case.js';
 
 /** mulberry32: a small seeded generator, so that a failing case can be drawn again. */
@@ -34,13 +35,26 @@ class Draw {
 }
 
 type Config = Record<string, unknown>;
+/** What belongs to a configuration besides its fields. */
+type Changes = Pick<Case, 'step' | 'extraChannels'> & { mu?: number };
 
 const BETAS: readonly (readonly [number, number])[] = [
   [0.00085, 0.012],
   [0.0001, 0.02],
   [0.001, 0.03],
 ];
-const STEPS = [1, 2, 3, 4, 5, 7, 10, 14, 15, 20, 25, 30, 49, 50, 99, 133];
+/** Those that the project promises, and some around the limits of the multistep solvers. */
+const STEPS = [1, 2, 2, 3, 4, 7, 7, 7, 10, 10, 10, 14, 15, 25, 25, 50];
+const TIMESTEP_SHARES = [0.999, 0.85, 0.7355, 0.6, 0.45, 0.2, 0.03];
+const SIGMAS = [14.615, 6.475, 3.861, 2.697, 1.886, 0.963, 0.399, 0.152, 0];
+/** Of a flow, without the final one. */
+const POSITIONS = [1, 0.9, 0.7, 0.45, 0.2, 0.05];
+const VIA = [
+  'PNDMScheduler',
+  'DDIMScheduler',
+  'EulerDiscreteScheduler',
+  'DPMSolverMultistepScheduler',
+];
 
 function common(draw: Draw): Config {
   const [betaStart, betaEnd] = draw.pick(BETAS);
@@ -66,7 +80,7 @@ function formula(draw: Draw, config: Config): void {
   if (draw.chance(0.03)) Object.assign(config, { use_karras_sigmas: true, use_beta_sigmas: true });
 }
 
-const classConfigs: Record<string, (draw: Draw, config: Config) => Partial<Case>> = {
+const classConfigs: Record<string, (draw: Draw, config: Config) => Changes> = {
   PNDMScheduler(draw, config) {
     config.skip_prk_steps = draw.chance(0.7);
     if (draw.chance(0.5)) config.set_alpha_to_one = draw.chance(0.5);
@@ -202,7 +216,7 @@ function solver(draw: Draw, config: Config): void {
 }
 
 /** Fields of both DPM-Solvers. */
-function dpmSolver(draw: Draw, config: Config, algorithms: readonly string[]): Partial<Case> {
+function dpmSolver(draw: Draw, config: Config, algorithms: readonly string[]): Changes {
   config.algorithm_type = draw.pick(algorithms);
   config.solver_type = draw.pick(['midpoint', 'heun', 'logrho', 'bh2']);
   const needsEnd =
@@ -222,33 +236,66 @@ function threshold(draw: Draw, config: Config): void {
   config.sample_max_value = draw.between(0.8, 4);
 }
 
-/** One configuration with a schedule; `seed` decides everything. */
-export function randomCase(className: string, seed: number): Case {
-  const draw = new Draw(seed);
+/** One configuration; `seed` decides everything. */
+function randomConfig(className: string, draw: Draw): Omit<Case, 'start'> & { mu?: number } {
   const config = common(draw);
   const extra = classConfigs[className]?.(draw, config) ?? {};
-  const trained = Number(config.num_train_timesteps ?? 1000);
+  const via = draw.chance(0.15) ? { via: draw.pick(VIA) } : {};
+  return { className, config, ...extra, ...via };
+}
+
+const hasFormula = (config: Config): boolean =>
+  ['use_karras_sigmas', 'use_exponential_sigmas', 'use_beta_sigmas'].some((key) => config[key]);
+
+/** A schedule that the class accepts, most of the time. */
+function randomStart(draw: Draw, { className, config }: Omit<Case, 'start'>): Case['start'] {
   const strength = draw.chance(0.5)
     ? { strength: draw.pick([0.3, 0.58, 0.75, 0.8, 1, draw.between(0.1, 1)]) }
     : {};
-  let start: Case['start'] = { numInferenceSteps: draw.pick(STEPS), ...strength };
-  if (draw.chance(0.12)) {
-    const timesteps = [0.999, 0.85, 0.7355, 0.6, 0.45, 0.2, 0.03].map((share) =>
-      Math.floor(share * trained),
-    );
-    start = { timesteps, ...strength };
-  } else if (draw.chance(0.1)) {
-    start = { sigmas: [14.615, 6.475, 3.861, 2.697, 1.886, 0.963, 0.399, 0.152, 0], ...strength };
+  const { timesteps, sigmas } = schedulerClass(className).customSchedules;
+  if (draw.chance(timesteps ? 0.12 : 0.01)) {
+    const trained = Number(config.num_train_timesteps ?? 1000);
+    return { timesteps: TIMESTEP_SHARES.map((share) => Math.floor(share * trained)), ...strength };
   }
-  const via = draw.chance(0.15)
-    ? {
-        via: draw.pick([
-          'PNDMScheduler',
-          'DDIMScheduler',
-          'EulerDiscreteScheduler',
-          'DPMSolverMultistepScheduler',
-        ]),
-      }
-    : {};
-  return { className, config, start, seed: seed % 1000, ...extra, ...via };
+  const isFlow = config.use_flow_sigmas === true;
+  const isUniPC = className === 'UniPCMultistepScheduler';
+  // UniPC takes positions of a flow only, and none together with a formula.
+  const isTaken = isUniPC ? isFlow && !hasFormula(config) : sigmas;
+  if (draw.chance(isTaken ? 0.12 : 0.01) && (isTaken || !isUniPC)) {
+    return { sigmas: isUniPC ? POSITIONS : SIGMAS, ...strength };
+  }
+  return { numInferenceSteps: draw.pick(STEPS), ...strength };
+}
+
+/** Step counts and strengths of the whole demanded matrix, for every configuration. */
+const ALL_STARTS: readonly Case['start'][] = [1, 2, 7, 10, 25, 50].flatMap((numInferenceSteps) => [
+  { numInferenceSteps },
+  { numInferenceSteps, strength: 0.6 },
+]);
+
+/**
+ * `count` random configurations of a class, each with one random schedule, or with `isFull` with
+ * every step count, with and without a begin index.
+ */
+export function casesOf({
+  className,
+  count,
+  seed,
+  isFull,
+}: {
+  readonly className: string;
+  readonly count: number;
+  readonly seed: number;
+  readonly isFull: boolean;
+}): Case[] {
+  return Array.from({ length: count }, (_, k) => seed * 1_000_003 + k).flatMap((one) => {
+    const draw = new Draw(one);
+    const { mu, ...config } = randomConfig(className, draw);
+    const starts = isFull ? ALL_STARTS : [randomStart(draw, config)];
+    return starts.map((start) => ({
+      ...config,
+      start: { ...start, ...(mu !== undefined && { mu }) },
+      seed: one % 1000,
+    }));
+  });
 }

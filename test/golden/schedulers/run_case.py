@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import inspect
 import math
 import sys
 import warnings
@@ -22,6 +25,7 @@ DTYPES = {
 }
 
 
+@functools.lru_cache(maxsize=1000)
 def pattern(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
     """Numbers between -1 and 1 that any language makes alike."""
     values = [((k * 37 + seed * 101 + 13) % 97 - 48) / 48 for k in range(math.prod(shape))]
@@ -44,14 +48,16 @@ def make_scheduler(case: dict[str, Any]) -> Any:
 
 def set_timesteps(scheduler: Any, start: dict[str, Any]) -> tuple[torch.Tensor, int]:
     """As the image-to-image pipelines do: retrieve_timesteps, then get_timesteps."""
+    extra = {"mu": start["mu"]} if "mu" in start else {}
     if "timesteps" in start:
         scheduler.set_timesteps(timesteps=start["timesteps"])
     elif "sigmas" in start:
-        scheduler.set_timesteps(sigmas=start["sigmas"])
-    elif "mu" in start:
-        scheduler.set_timesteps(start["numInferenceSteps"], mu=start["mu"])
+        # UniPC computes with them as they come, which a list cannot stand.
+        is_unipc = isinstance(scheduler, diffusers.UniPCMultistepScheduler)
+        sigmas = np.array(start["sigmas"]) if is_unipc else start["sigmas"]
+        scheduler.set_timesteps(sigmas=sigmas, **extra)
     else:
-        scheduler.set_timesteps(start["numInferenceSteps"])
+        scheduler.set_timesteps(start["numInferenceSteps"], **extra)
     count = start.get("numInferenceSteps", len(scheduler.timesteps))
     if "strength" not in start:
         return scheduler.timesteps, count
@@ -78,28 +84,35 @@ def step_options(scheduler: Any, case: dict[str, Any], generator: torch.Generato
 
 
 @contextmanager
-def in_float64(scheduler: Any) -> Iterator[None]:
+def in_float64(scheduler: Any, noise_dtype: torch.dtype) -> Iterator[None]:
     """Lets a scheduler compute in float64 from its float32 tables.
 
     Its own float32 arithmetic can be far off where a formula cancels. In float64 both sides agree
-    to many digits, so that what is left can only be a different formula.
+    to many digits, so that what is left can only be a different formula. Fresh noise is drawn in
+    `noise_dtype`, which decides what a seed gives.
     """
     for name in ("alphas_cumprod", "final_alpha_cumprod", "sigmas"):
         if hasattr(scheduler, name):
             setattr(scheduler, name, getattr(scheduler, name).double())
     module = sys.modules[type(scheduler).__module__]
     float32, draw = torch.float32, getattr(module, "randn_tensor", None)
-
-    def draw_float32(*args: Any, dtype: torch.dtype, **kwargs: Any) -> torch.Tensor:
-        return draw(*args, dtype=float32, **kwargs).double()
-
-    torch.float32 = torch.float64
     if isinstance(scheduler, diffusers.DPMSolverMultistepScheduler):
-        module.randn_tensor = draw_float32
+        noise_dtype = float32
+
+    def draw_noise(*args: Any, dtype: torch.dtype, **kwargs: Any) -> torch.Tensor:
+        return draw(*args, dtype=noise_dtype, **kwargs).double()
+
+    if draw is not None:
+        module.randn_tensor = draw_noise
+    torch.float32 = torch.float64
+    # What LCM computes from a timestep is float32 otherwise. TCD rounds it to another timestep.
+    if isinstance(scheduler, diffusers.LCMScheduler):
+        torch.set_default_dtype(torch.float64)
     try:
         yield
     finally:
         torch.float32 = float32
+        torch.set_default_dtype(float32)
         if draw is not None:
             module.randn_tensor = draw
 
@@ -115,42 +128,58 @@ def finite(value: Any) -> Any:
 
 def run_case(case: dict[str, Any]) -> dict[str, Any]:
     """Timesteps, sigmas and samples of one case, or the error that diffusers raises."""
+    [result] = run_case_in(case, [case.get("dtype", "float32")])
+    return result
+
+
+def run_case_in(case: dict[str, Any], modes: list[str]) -> list[dict[str, Any]]:
+    """The same in several dtypes.
+
+    "exact float32" starts as "float32" does, with the same noise, and computes in float64.
+    """
     try:
         scheduler = make_scheduler(case)
-        timesteps, count = set_timesteps(scheduler, case["start"])
-        dtype = DTYPES[case.get("dtype", "float32")]
-        shape = tuple(case.get("shape", SHAPE))
-        generator = torch.Generator("cpu").manual_seed(case.get("seed", 0))
-        options = step_options(scheduler, case, generator)
-        noise = pattern(1000, shape).to(dtype)
-        init_noise_sigma = float(scheduler.init_noise_sigma)
-        sample = noise * scheduler.init_noise_sigma
-        result: dict[str, Any] = {
-            "timesteps": timesteps.tolist(),
-            "sigmas": scheduler.sigmas.tolist() if hasattr(scheduler, "sigmas") else [],
-            "initNoiseSigma": init_noise_sigma,
-            "numInferenceSteps": count,
-        }
-        if "strength" in case["start"]:
-            clean = pattern(2000, shape).to(dtype)
-            sample = scheduler.add_noise(clean, noise, timesteps[:1])
-            result["noisy"] = sample.double().flatten().tolist()
-        samples = []
+        return [finite(play(copy.copy(scheduler), case, mode)) for mode in modes]
+    except Exception as error:  # what diffusers raises is part of the comparison
+        return [{"error": f"{type(error).__name__}: {error}"}] * len(modes)
+
+
+def play(scheduler: Any, case: dict[str, Any], mode: str) -> dict[str, Any]:
+    dtype = DTYPES[mode.removeprefix("exact ")]
+    is_exact = mode.startswith("exact ") or dtype == torch.float64
+    timesteps, count = set_timesteps(scheduler, case["start"])
+    shape = tuple(case.get("shape", SHAPE))
+    generator = torch.Generator("cpu").manual_seed(case.get("seed", 0))
+    options = step_options(scheduler, case, generator)
+    noise = pattern(1000, shape).to(dtype)
+    init_noise_sigma = float(scheduler.init_noise_sigma)
+    sample = noise * scheduler.init_noise_sigma
+    result: dict[str, Any] = {
+        "timesteps": timesteps.tolist(),
+        "sigmas": scheduler.sigmas.tolist() if hasattr(scheduler, "sigmas") else [],
+        "initNoiseSigma": init_noise_sigma,
+        "numInferenceSteps": count,
+    }
+    is_img2img = "strength" in case["start"]
+    if is_img2img:
+        clean = pattern(2000, shape).to(dtype)
+        sample = scheduler.add_noise(clean, noise, timesteps[:1])
+        result["noisy"] = sample.double().flatten().tolist()
+    samples = []
+    with in_float64(scheduler, dtype) if is_exact else nullcontext():
+        sample = sample.double() if is_exact else sample
         for i, t in enumerate(timesteps):
-            with in_float64(scheduler) if dtype == torch.float64 else nullcontext():
-                output = model_output(scheduler.scale_model_input(sample, t), i)
-                extra = case.get("extraChannels", 0)
-                if extra:
-                    output = torch.cat([output, output[:, :extra]], dim=1)
-                sample = scheduler.step(output, t, sample, **options).prev_sample
+            output = model_output(scheduler.scale_model_input(sample, t), i)
+            extra = case.get("extraChannels", 0)
+            if extra:
+                output = torch.cat([output, output[:, :extra]], dim=1)
+            sample = scheduler.step(output, t, sample, **options).prev_sample
             samples.append(sample.double().flatten().tolist())
-            if i == 0 and "strength" in case["start"] and len(timesteps) > 1:
+            if i == 0 and is_img2img and len(timesteps) > 1:
                 again = scheduler.add_noise(clean, noise, timesteps[1:2])
                 result["noisyAgain"] = again.double().flatten().tolist()
-        result["samples"] = samples
-        return finite(result)
-    except Exception as error:  # what diffusers raises is part of the comparison
-        return {"error": f"{type(error).__name__}: {error}"}
+    result["samples"] = samples
+    return result
 
 
 def exact_sqrt(tensor: torch.Tensor) -> torch.Tensor:
@@ -162,6 +191,8 @@ def prepare() -> None:
 
     torch takes square roots from a vendor library that is off by a last bit on some processors.
     """
+    # diffusers asks for the same few signatures in every construction: a fifth of the time.
+    inspect.signature = functools.lru_cache(maxsize=None)(inspect.signature)
     power = torch.Tensor.__pow__
 
     def exact_power(tensor: torch.Tensor, exponent: Any) -> torch.Tensor:
