@@ -33,7 +33,8 @@ import { TIMESTEP_SPACINGS } from './timesteps.js';
 
 const FIELDS = {
   ...SOLVER_FIELDS,
-  solverOrder: choice([1, 2, 3], 2),
+  // Above 3 means 3.
+  solverOrder: integer(2, { min: 1 }),
   algorithmType: choice(['deis'], 'deis', { dpmsolver: 'deis', 'dpmsolver++': 'deis' }),
   solverType: choice(['logrho'], 'logrho', {
     midpoint: 'logrho',
@@ -46,6 +47,8 @@ const FIELDS = {
 } as const;
 
 export type DEISMultistepConfig = SchedulerConfig<typeof FIELDS>;
+
+const MAX_ORDER = 3;
 
 /** ∫ (ln ρ − c)/(b − c) dρ up to `rho`. */
 function linearIntegral(rho: number, b: number, c: number): number {
@@ -151,7 +154,7 @@ export class DEISMultistepRun extends SolverRun {
   ) {
     super(schedule, timesteps, config);
     this.#config = config;
-    this.#models = new History(config.solverOrder);
+    this.#models = new History(Math.min(config.solverOrder, MAX_ORDER));
   }
 
   protected update(modelOutput: Tensor, timestep: number, sample: Tensor): Tensor {

@@ -34,6 +34,8 @@ import { TIMESTEP_SPACINGS } from './timesteps.js';
 
 const FIELDS = {
   ...DPM_FIELDS,
+  // Above 3 means 3.
+  solverOrder: integer(2, { min: 1 }),
   algorithmType: choice(DPM_ALGORITHMS, 'dpmsolver++', { deis: 'dpmsolver++' }),
   eulerAtFinal: flag(false),
   useLuLambdas: flag(false),
@@ -43,6 +45,8 @@ const FIELDS = {
 } as const;
 
 export type DPMSolverMultistepConfig = SchedulerConfig<typeof FIELDS>;
+
+const MAX_ORDER = 3;
 
 /** High-order solver for few steps. */
 export class DPMSolverMultistepScheduler implements Scheduler {
@@ -103,7 +107,7 @@ function stepOrder(
   const { eulerAtFinal, finalSigmasType, lowerOrderFinal, solverOrder } = config;
   const few = lowerOrderFinal && length < FEW_STEPS;
   const left = length - index;
-  const reachable = Math.min(solverOrder, history + 1);
+  const reachable = Math.min(solverOrder, MAX_ORDER, history + 1);
   if (left === 1 && (eulerAtFinal || few || finalSigmasType === 'zero')) return 1;
   return left === 2 && few ? Math.min(reachable, 2) : reachable;
 }
@@ -132,7 +136,7 @@ export class DPMSolverMultistepRun extends SolverRun {
   ) {
     super(schedule, timesteps, config);
     this.#config = config;
-    this.#models = new History(config.solverOrder);
+    this.#models = new History(MAX_ORDER);
   }
 
   protected update(

@@ -31,6 +31,7 @@ import { drawNoise } from './step-noise.js';
 
 const FIELDS = {
   ...DPM_FIELDS,
+  solverOrder: choice([1, 2, 3], 2),
   algorithmType: choice(['dpmsolver', 'dpmsolver++', 'sde-dpmsolver++'], 'dpmsolver++', {
     deis: 'dpmsolver++',
   }),

@@ -16,7 +16,6 @@ import {
 
 export const DPM_FIELDS = {
   ...SOLVER_FIELDS,
-  solverOrder: choice([1, 2, 3], 2),
   solverType: choice(['midpoint', 'heun'], 'midpoint', {
     logrho: 'midpoint',
     bh1: 'midpoint',

@@ -16,7 +16,7 @@ export const SOLVER_FIELDS = {
   useFlowSigmas: flag(false),
   flowShift: number(1),
   useDynamicShifting: flag(false),
-  timeShiftType: choice(['exponential'], 'exponential'),
+  timeShiftType: choice(['exponential', 'linear'], 'exponential'),
 } as const;
 
 /** `mu`, checked. @throws ERR_INVALID_ARGUMENT */
@@ -25,14 +25,23 @@ export function checkMu(mu: number): number {
   return mu;
 }
 
-/** The flow shift of a run: eᵘ where `mu` is given. @throws ERR_INVALID_ARGUMENT */
+/** The flow shift of a run of DPM-Solver or DEIS. @throws ERR_INVALID_ARGUMENT */
 export function runFlowShift(
-  config: { readonly flowShift: number; readonly useDynamicShifting: boolean },
+  {
+    flowShift,
+    timeShiftType,
+    useDynamicShifting,
+  }: {
+    readonly flowShift: number;
+    readonly timeShiftType: 'exponential' | 'linear';
+    readonly useDynamicShifting: boolean;
+  },
   { mu }: StartOptions,
 ): number {
-  if (mu == null) return config.flowShift;
-  if (!config.useDynamicShifting) {
-    throw expected('nothing', 'mu', mu, 'It needs useDynamicShifting: true.');
+  if (mu == null) return flowShift;
+  if (!useDynamicShifting || timeShiftType !== 'exponential') {
+    const hint = "It needs useDynamicShifting: true and timeShiftType: 'exponential'.";
+    throw expected('nothing', 'mu', mu, hint);
   }
   return Math.exp(checkMu(mu));
 }

@@ -74,7 +74,6 @@ const FIELDS = {
   stepsOffset: integer(0),
   finalSigmasType: choice(['zero', 'sigma_min'], 'zero'),
   rescaleBetasZeroSnr: flag(false),
-  timeShiftType: choice(['exponential', 'linear'], 'exponential'),
   sigmaMin: optional(number(0)),
   sigmaMax: optional(number(0)),
   shiftTerminal: optional(number(0)),

@@ -104,5 +104,9 @@ function shiftBy(
 /** The levels with the last one moved to `end`, the others in proportion. */
 function stretched(levels: readonly number[], end: number): number[] {
   const scale = (1 - at(levels, -1)) / (1 - end);
+  if (!(scale > 0)) {
+    const hint = 'With shiftTerminal a schedule must go below 1.';
+    throw expected('more steps', 'the run', levels.length, hint);
+  }
   return levels.map((sigma) => 1 - (1 - sigma) / scale);
 }

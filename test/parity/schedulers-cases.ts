@@ -159,6 +159,9 @@ const classConfigs: Record<string, (draw: Draw, config: Config) => Changes> = {
     config.solver_type = draw.pick(['bh1', 'bh2', 'bh2', 'midpoint', 'logrho']);
     if (draw.chance(0.1)) config.solver_order = draw.pick([4, 5]);
     if (draw.chance(0.3)) config.predict_x0 = false;
+    if (config.predict_x0 === false && config.prediction_type === 'flow_prediction') {
+      config.prediction_type = draw.pick(['epsilon', 'flow_prediction']);
+    }
     if (draw.chance(0.3)) config.disable_corrector = draw.pick([[0], [0, 1, 2], [3], []]);
     const needsEnd = config.predict_x0 === false || config.lower_order_final === false;
     const ends = needsEnd ? ['sigma_min'] : ['zero', 'zero', 'sigma_min'];
@@ -219,10 +222,14 @@ function solver(draw: Draw, config: Config): void {
 function dpmSolver(draw: Draw, config: Config, algorithms: readonly string[]): Changes {
   config.algorithm_type = draw.pick(algorithms);
   config.solver_type = draw.pick(['midpoint', 'heun', 'logrho', 'bh2']);
-  const needsEnd =
-    !String(config.algorithm_type).endsWith('++') && config.algorithm_type !== 'deis';
+  // What the algorithm lacks, now and then.
+  const solvesForNoise = !String(config.algorithm_type).endsWith('++');
+  if (solvesForNoise && config.prediction_type === 'flow_prediction' && draw.chance(0.9)) {
+    config.prediction_type = 'v_prediction';
+  }
+  if (config.algorithm_type === 'sde-dpmsolver' && draw.chance(0.9)) config.solver_order = 2;
   config.final_sigmas_type =
-    needsEnd && draw.chance(0.9) ? 'sigma_min' : draw.pick(['zero', 'zero', 'sigma_min']);
+    solvesForNoise && draw.chance(0.95) ? 'sigma_min' : draw.pick(['zero', 'zero', 'sigma_min']);
   if (draw.chance(0.25)) config.lambda_min_clipped = draw.pick([-5.1, -2, null]);
   if (draw.chance(0.9)) return {};
   config.variance_type = draw.pick(['learned', 'learned_range']);
@@ -273,22 +280,21 @@ const ALL_STARTS: readonly Case['start'][] = [1, 2, 7, 10, 25, 50].flatMap((numI
   { numInferenceSteps, strength: 0.6 },
 ]);
 
-/**
- * `count` random configurations of a class, each with one random schedule, or with `isFull` with
- * every step count, with and without a begin index.
- */
-export function casesOf({
-  className,
-  count,
-  seed,
-  isFull,
-}: {
+export interface CaseSource {
   readonly className: string;
+  /** Number of configurations. */
   readonly count: number;
+  /** How many to leave out before. */
+  readonly first?: number;
   readonly seed: number;
+  /** Whether each configuration gets every step count, with and without a begin index. */
   readonly isFull: boolean;
-}): Case[] {
-  return Array.from({ length: count }, (_, k) => seed * 1_000_003 + k).flatMap((one) => {
+}
+
+/** Random configurations of a class, each with one random schedule or all of them. */
+export function casesOf({ className, count, first = 0, seed, isFull }: CaseSource): Case[] {
+  const seeds = Array.from({ length: count }, (_, k) => seed * 1_000_003 + first + k);
+  return seeds.flatMap((one) => {
     const draw = new Draw(one);
     const { mu, ...config } = randomConfig(className, draw);
     const starts = isFull ? ALL_STARTS : [randomStart(draw, config)];
