@@ -8,8 +8,8 @@ import {
   runCase,
   stepError,
 } from '../golden/schedulers/run-case.js';
-import { type CaseSource, casesOf } from './schedulers-cases.js';
 import type { Mode, Outcome, PythonSchedulers } from './schedulers-python.js';
+import { type CaseSource, casesOf } from './schedulers-starts.js';
 
 export type Precision = 'float64' | 'float32' | 'float16' | 'bfloat16';
 

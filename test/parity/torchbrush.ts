@@ -5,9 +5,10 @@ import {
   StableDiffusionImg2ImgPipeline,
   StableDiffusionPipeline,
   type StepCallback,
+  schedulerClass,
   Tensor,
 } from '../../lib/index.js';
-import { type CaseImage, type ParityCase, schedulers, type TensorFile } from './case.js';
+import type { CaseImage, ParityCase, TensorFile } from './case.js';
 import { readTensorFile } from './workspace.js';
 
 export interface TorchbrushResult {
@@ -46,7 +47,7 @@ export class TorchbrushRunner {
     try {
       if (one.scheduler !== undefined) {
         const { class: name, config = {} } = one.scheduler;
-        pipe.scheduler = schedulers[name].fromConfig(own.config, config);
+        pipe.scheduler = schedulerClass(name).fromConfig(own.config, config);
       }
       const options: Record<string, unknown> = { ...one.options, ...seeding(one), onStep };
       for (const [name, file] of Object.entries(one.tensors ?? {}))
