@@ -127,7 +127,7 @@ export class PendingComparison {
     await this.#blame(one, mine, theirs, tally);
   }
 
-  /** Beyond the limit: the same formulas without rounding tell whose rounding it is. */
+  /** Beyond the limit: the same formulas in float64 tell whose rounding it is. */
   async #blame(one: Case, mine: Result, theirs: Result, tally: Tally): Promise<void> {
     const precision = one.dtype as Precision;
     const [exact] = await this.#python.ask(one, [`exact ${precision}` as Mode]);
