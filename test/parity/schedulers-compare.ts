@@ -97,7 +97,8 @@ export class PendingComparison {
           await this.#compare({ ...one, dtype: precision }, theirs[i] as Outcome, tally);
         }
       }
-      const [{ cases }] = [...tallies.values()] as [Tally];
+      // What ends in numbers in float64 may end in none in float32.
+      const cases = Math.min(...[...tallies.values()].map((tally) => tally.cases));
       const more = Math.max(Math.min(count - cases, MAX_DRAWS * count - drawn), 0);
       this.#answers = this.#ask(drawn, more);
       drawn += more;
