@@ -5,11 +5,13 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 
 import { openCheckpointFolder } from '../lib/checkpoints/folder.js';
+import { parseJson } from '../lib/checkpoints/json.js';
 import { readSafetensorsHeader } from '../lib/checkpoints/safetensors.js';
 import {
   AutoPipelineForImage2Image,
   AutoPipelineForText2Image,
   configure,
+  DPMSolverMultistepScheduler,
   Generator,
   type LoadProgress,
   memoryStats,
@@ -44,6 +46,32 @@ test('model_index.json is read: the class, the parts and not the ones left out',
     className: 'UNet2DConditionModel',
     folder: join(folder, 'unet'),
   });
+});
+
+test('numbers that JSON lacks are read as Python writes them, and only outside of texts', () => {
+  const text =
+    '{"a": -Infinity, "b": [Infinity, NaN], "NaN": "NaN", "c": "\\"Infinity", "d": "-Infinity"}';
+  assert.deepEqual(parseJson(text), {
+    a: Number.NEGATIVE_INFINITY,
+    b: [Number.POSITIVE_INFINITY, Number.NaN],
+    NaN: 'NaN',
+    c: '"Infinity',
+    d: '-Infinity',
+  });
+  for (const wrong of ['{"a": 1Infinity}', '{"a": -NaN}', '{"a": InfinityNaN}', '{"a": Infinity']) {
+    assert.throws(() => parseJson(wrong), SyntaxError);
+  }
+});
+
+test('a scheduler configuration with an infinity, as Python writes it, is read', async (context) => {
+  const model = demoCopy(context);
+  const file = join(model, 'scheduler', 'scheduler_config.json');
+  const text = readFileSync(file, 'utf8');
+  writeFileSync(file, text.replace('{', '{"lambda_min_clipped": -Infinity,'));
+  using pipe = await StableDiffusionPipeline.fromPretrained(model);
+  const { config } = DPMSolverMultistepScheduler.fromConfig(pipe.scheduler.config);
+  assert.equal(config.lambdaMinClipped, Number.NEGATIVE_INFINITY);
+  assert.ok(!config._useDefaultValues.includes('lambdaMinClipped'));
 });
 
 test('the header of a weight file gives each tensor its place', async (context) => {

@@ -4,13 +4,17 @@ import { test } from 'node:test';
 
 import {
   DDIMScheduler,
+  DEISMultistepScheduler,
   DPMSolverMultistepScheduler,
+  DPMSolverSinglestepScheduler,
   EulerAncestralDiscreteScheduler,
   EulerDiscreteScheduler,
   PNDMScheduler,
   schedulerClass,
   schedulerFromConfig,
   schedulerNames,
+  Tensor,
+  UniPCMultistepScheduler,
 } from '../lib/index.js';
 
 const invalid = { name: 'InvalidArgumentError', code: 'ERR_INVALID_ARGUMENT' };
@@ -107,32 +111,63 @@ test('solver names of other classes map to the nearest of DPM-Solver', () => {
   assert.equal(config.solverType, 'midpoint');
 });
 
+test('solver names of other classes map to those of DEIS and UniPC', () => {
+  for (const algorithm_type of ['dpmsolver', 'dpmsolver++']) {
+    for (const solver_type of ['midpoint', 'heun', 'bh1', 'bh2', 'logrho']) {
+      const { config } = DEISMultistepScheduler.fromConfig({ algorithm_type, solver_type });
+      assert.deepEqual([config.algorithmType, config.solverType], ['deis', 'logrho']);
+    }
+  }
+  for (const solver_type of ['midpoint', 'heun', 'logrho']) {
+    assert.equal(UniPCMultistepScheduler.fromConfig({ solver_type }).config.solverType, 'bh2');
+  }
+  assert.throws(() => DEISMultistepScheduler.fromConfig({ algorithm_type: 'sde-dpmsolver' }), {
+    ...invalid,
+    message: /deis for algorithmType/,
+  });
+});
+
+test('fields that a class lacks do not change its numbers, whoever left them there', () => {
+  const left = {
+    rescale_betas_zero_snr: true,
+    lambda_min_clipped: -1,
+    use_lu_lambdas: true,
+    variance_type: 'learned',
+    thresholding: false,
+  };
+  const without: [string, object][] = [
+    ['PNDMScheduler', { skip_prk_steps: true }],
+    ['DEISMultistepScheduler', {}],
+  ];
+  for (const [name, config] of without) {
+    const values = [{}, left].map((extra) => {
+      const scheduler = schedulerClass(name).fromConfig({
+        ...stableDiffusion,
+        ...config,
+        ...extra,
+      });
+      using run = scheduler.start({ numInferenceSteps: 5, strength: 1 });
+      using one = Tensor.fromArray(Float32Array.of(1), [1, 1]);
+      using noisy = run.addNoise(one, one, run.timesteps[0] ?? 0);
+      return [run.timesteps, run.sigmas, noisy.data];
+    });
+    assert.deepEqual(values[1], values[0], name);
+  }
+});
+
 test('the class of a configuration file is found by name', () => {
   assert.ok(schedulerFromConfig(stableDiffusion) instanceof PNDMScheduler);
-  assert.deepEqual(
-    [...schedulerNames],
-    [
-      'DDIMScheduler',
-      'DDPMScheduler',
-      'DPMSolverMultistepScheduler',
-      'DPMSolverSDEScheduler',
-      'EulerAncestralDiscreteScheduler',
-      'EulerDiscreteScheduler',
-      'HeunDiscreteScheduler',
-      'KDPM2AncestralDiscreteScheduler',
-      'KDPM2DiscreteScheduler',
-      'LMSDiscreteScheduler',
-      'PNDMScheduler',
-      'UnCLIPScheduler',
-    ],
-  );
+  assert.deepEqual([...schedulerNames], [...schedulerNames].sort());
+  for (const name of schedulerNames) {
+    assert.equal(schedulerFromConfig({ _class_name: name }).className, name);
+  }
 });
 
 test('an unknown scheduler class is a checkpoint error that names the known ones', () => {
   for (const _class_name of ['FlowMatchEulerDiscreteScheduler', undefined, 3]) {
     assert.throws(() => schedulerFromConfig({ _class_name }), {
       code: 'ERR_CHECKPOINT',
-      message: /DDIMScheduler, .*PNDMScheduler/,
+      message: /DDIMScheduler, .*DPMSolverMultistepScheduler, .*PNDMScheduler/,
     });
   }
 });
@@ -163,10 +198,21 @@ test('what diffusers refuses to build is refused', () => {
   assert.throws(() => EulerDiscreteScheduler.fromConfig(two), invalid);
   assert.throws(() => DPMSolverMultistepScheduler.fromConfig(two), invalid);
   const noEnd = { algorithm_type: 'dpmsolver', final_sigmas_type: 'zero' };
-  assert.throws(() => DPMSolverMultistepScheduler.fromConfig(noEnd), {
-    ...invalid,
-    message: /sigma_min for finalSigmasType/,
-  });
+  for (const solver of [DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler]) {
+    assert.throws(() => solver.fromConfig(noEnd), {
+      ...invalid,
+      message: /sigma_min for finalSigmasType/,
+    });
+  }
+  assert.throws(() => DPMSolverSinglestepScheduler.fromConfig({ solver_order: 4 }), invalid);
+  for (const config of [
+    { shift_terminal: 0.1 },
+    { solver_p: {} },
+    { disable_corrector: [0.5] },
+    { solver_order: 21 },
+  ]) {
+    assert.throws(() => UniPCMultistepScheduler.fromConfig(config), invalid);
+  }
 });
 
 test('a prediction type that a class lacks passes through it, but does not run', () => {

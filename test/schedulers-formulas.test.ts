@@ -2,19 +2,22 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { ddimPrediction, ddimSigma } from '../lib/schedulers/ddim.js';
+import { deisWeights } from '../lib/schedulers/deis-multistep.js';
+import { singlestepOrders, singlestepUpdate } from '../lib/schedulers/dpm-solver-singlestep.js';
+import { addsNoise, DPM_ALGORITHMS, solverUpdate } from '../lib/schedulers/dpm-solver-updates.js';
+import { ancestralStep } from '../lib/schedulers/euler-ancestral-discrete.js';
+import { denoised, eulerUpdate } from '../lib/schedulers/euler-discrete.js';
+import { boundaryScalings } from '../lib/schedulers/lcm.js';
+import { type LinearForm, minus, plus, times } from '../lib/schedulers/linear-form.js';
+import { adamsBashforth, pndmTransfer } from '../lib/schedulers/pndm.js';
 import {
-  addsNoise,
-  DPM_ALGORITHMS,
   imageFromNoise,
   noiseFromImage,
   noiseLevel,
   predictedImage,
-  solverUpdate,
-} from '../lib/schedulers/dpm-solver-updates.js';
-import { ancestralStep } from '../lib/schedulers/euler-ancestral-discrete.js';
-import { denoised, eulerUpdate } from '../lib/schedulers/euler-discrete.js';
-import { type LinearForm, minus, plus, times } from '../lib/schedulers/linear-form.js';
-import { adamsBashforth, pndmTransfer } from '../lib/schedulers/pndm.js';
+} from '../lib/schedulers/solver-model.js';
+import { aimedTimestep } from '../lib/schedulers/tcd.js';
+import { unipcCorrector, unipcPredictor } from '../lib/schedulers/unipc-updates.js';
 
 /** The coefficients of a form by operand. */
 function coefficients(form: LinearForm<string>): Record<string, number> {
@@ -157,6 +160,109 @@ for (const algorithm of DPM_ALGORITHMS) {
     });
   }
 }
+
+for (const algorithm of ['dpmsolver', 'dpmsolver++'] as const) {
+  for (const order of [1, 2, 3]) {
+    test(`singlestep ${algorithm} of order ${order} is exact for a constant prediction`, () => {
+      const levels = [0.5, 1.1, 2.3, 4.1].map((ratio) => noiseLevel(ratio, false));
+      const got = coefficients(
+        singlestepUpdate({
+          algorithm,
+          solverType: 'heun',
+          levels: levels.slice(0, order + 1),
+          sample: 'x',
+          models: Array.from({ length: order }, () => [[1, 'm']] as const),
+        }),
+      );
+      const [t, s] = [levels[0], levels[order]];
+      assert.ok(t && s);
+      const image = algorithm === 'dpmsolver++';
+      close(got.x, image ? t.sigma / s.sigma : t.alpha / s.alpha);
+      close(
+        got.m,
+        image ? t.alpha - (t.sigma / s.sigma) * s.alpha : t.sigma - (t.alpha / s.alpha) * s.sigma,
+      );
+    });
+  }
+}
+
+test('singlestep orders come in stretches that are cut short before the end', () => {
+  const zero = { lowerOrderFinal: false, finalSigmasType: 'zero' } as const;
+  const end = { lowerOrderFinal: false, finalSigmasType: 'sigma_min' } as const;
+  assert.deepEqual(singlestepOrders(6, { solverOrder: 3, ...zero }), [1, 2, 3, 1, 2, 1]);
+  assert.deepEqual(singlestepOrders(6, { solverOrder: 3, ...end }), [1, 2, 3, 1, 2, 3]);
+  assert.deepEqual(singlestepOrders(7, { solverOrder: 3, ...end }), [1, 2, 3, 1, 2, 3, 1]);
+  assert.deepEqual(singlestepOrders(5, { solverOrder: 3, ...end }), [1, 2, 3, 1, 2]);
+  assert.deepEqual(singlestepOrders(5, { solverOrder: 3, ...zero }), [1, 2, 3, 1, 1]);
+  assert.deepEqual(singlestepOrders(4, { solverOrder: 2, ...zero }), [1, 2, 1, 1]);
+  assert.deepEqual(singlestepOrders(1, { solverOrder: 3, ...end }), [1]);
+});
+
+test('DEIS integrates polynomials in ln ρ exactly', () => {
+  const [next, ...rhos] = [0.7, 1.5, 3, 8] as const;
+  // Antiderivatives of 1, ln ρ and ln² ρ.
+  const integrals = [
+    (x: number) => x,
+    (x: number) => x * (Math.log(x) - 1),
+    (x: number) => x * (Math.log(x) ** 2 - 2 * Math.log(x) + 2),
+  ];
+  for (const order of [1, 2, 3]) {
+    const weights = deisWeights(next, rhos.slice(0, order));
+    for (const [power, integral] of integrals.slice(0, order).entries()) {
+      const sum = weights.reduce((s, w, j) => s + w * Math.log(rhos[j] ?? 0) ** power, 0);
+      close(sum, integral(next) - integral(rhos[0]));
+    }
+  }
+});
+
+for (const forImage of [true, false]) {
+  for (const solverType of ['bh1', 'bh2'] as const) {
+    test(`UniPC with ${solverType} keeps a constant ${forImage ? 'image' : 'noise'}`, () => {
+      const levels = [0.5, 1.1, 2.3, 4.1].map((ratio) => noiseLevel(ratio, false));
+      const [t, s] = levels;
+      assert.ok(t && s);
+      const x = forImage ? t.sigma / s.sigma : t.alpha / s.alpha;
+      const m = forImage ? t.alpha - x * s.alpha : t.sigma - x * s.sigma;
+      for (const order of [1, 2, 3]) {
+        const step = { forImage, solverType, levels: levels.slice(0, order + 1), sample: 'x' };
+        const models = Array.from({ length: order + 1 }, () => [[1, 'm']] as const);
+        for (const form of [
+          unipcPredictor({ ...step, models: models.slice(1) }),
+          unipcCorrector({ ...step, models }),
+        ]) {
+          const got = coefficients(form);
+          close(got.x, x);
+          close(got.m, m);
+        }
+      }
+    });
+  }
+}
+
+test('UniPC stays where it is in a step of no length', () => {
+  const levels = [1.1, 1.1, 2.3, 4.1].map((ratio) => noiseLevel(ratio, false));
+  const models = ['a', 'b', 'c', 'd'].map((name) => [[1, name]] as const);
+  const step = { forImage: true, solverType: 'bh2', levels, sample: 'x' } as const;
+  for (const form of [unipcPredictor({ ...step, models }), unipcCorrector({ ...step, models })]) {
+    const { x, ...rest } = coefficients(form);
+    close(x, 1);
+    for (const value of Object.values(rest)) close(value, 0);
+  }
+});
+
+test('the boundary condition of consistency models leaves timestep 0 alone', () => {
+  assert.deepEqual(boundaryScalings(0, 10), { skip: 1, out: 0 });
+  const { skip, out } = boundaryScalings(999, 10);
+  close(skip, 0, 1e-8);
+  close(out, 1, 1e-8);
+});
+
+test('TCD aims at a timestep that float32 rounds to', () => {
+  assert.equal(aimedTimestep(999, 0), 999);
+  assert.equal(aimedTimestep(999, 1), 0);
+  // 0.7 · 10 is 6.99999988 in float64 of the float32 factor, and 7 in float32.
+  assert.equal(aimedTimestep(10, 0.3), 7);
+});
 
 test('a last step that goes up by a rounding error adds no noise', () => {
   for (const algorithm of DPM_ALGORITHMS.filter(addsNoise)) {

@@ -17,6 +17,7 @@ import {
   linspaceFloat32,
   logFloat32,
   roundHalfEven,
+  solveLinear,
 } from '../lib/schedulers/numerics.js';
 import { logSigmaTable, sigmaFormula, sigmaToT } from '../lib/schedulers/sigmas.js';
 
@@ -142,4 +143,19 @@ test('numbers round to half precision as tensors do', () => {
   );
   assert.equal(roundTo(0.1, 'float32'), Math.fround(0.1));
   assert.equal(roundTo(0.1, 'float64'), 0.1);
+});
+
+test('linear equations are solved, whatever the order of their rows', () => {
+  const x = solveLinear(
+    [
+      [0, 2, 1],
+      [1, 0, 0],
+      [1, 1, 4],
+    ],
+    [7, 1, 15],
+  );
+  for (const [i, expected] of [1, 2, 3].entries()) {
+    assert.ok(Math.abs((x[i] ?? 0) - expected) < 1e-12);
+  }
+  assert.deepEqual(solveLinear([], []), []);
 });

@@ -35,10 +35,13 @@ for (const className of schedulerNames) {
     const before = memoryStats().tensors;
     const variants = [
       {},
+      { solver_order: 3, disable_corrector: [0] },
       { thresholding: true },
       { skip_prk_steps: true },
-      { solver_order: 3, algorithm_type: 'sde-dpmsolver++' },
       { thresholding: true, algorithm_type: 'dpmsolver', final_sigmas_type: 'sigma_min' },
+      ...(className.startsWith('DPMSolver')
+        ? [{ solver_order: 3, algorithm_type: 'sde-dpmsolver++' }]
+        : []),
     ];
     for (const config of variants) {
       for (const steps of [3, 20]) {
@@ -132,11 +135,14 @@ for (const className of schedulerNames) {
   test(`${className}: custom schedules are taken exactly where the class says so`, () => {
     const { customSchedules } = schedulerClass(className);
     const schedules = { timesteps: [900, 500, 100], sigmas: [10, 3, 1, 0] };
+    // UniPC takes sigmas as positions of a flow.
+    const config = { use_flow_sigmas: className === 'UniPCMultistepScheduler' };
+    const own = config.use_flow_sigmas ? { ...schedules, sigmas: [1, 0.6, 0.1] } : schedules;
     for (const [kind, taken] of Object.entries(customSchedules) as [
       'timesteps' | 'sigmas',
       boolean,
     ][]) {
-      const attempt = () => start(className, { [kind]: schedules[kind] });
+      const attempt = () => start(className, { [kind]: own[kind] }, config);
       if (taken) {
         const { order, timesteps } = attempt();
         assert.equal(timesteps.length, 2 * order + 1);
@@ -258,6 +264,8 @@ test('custom timesteps do not go with sigmas from a formula', () => {
     ['DPMSolverMultistepScheduler', { use_karras_sigmas: true }],
     ['DPMSolverMultistepScheduler', { use_lu_lambdas: true }],
     ['DPMSolverMultistepScheduler', { use_flow_sigmas: true }],
+    ['DPMSolverSinglestepScheduler', { use_karras_sigmas: true }],
+    ['DPMSolverSinglestepScheduler', { use_flow_sigmas: true }],
   ];
   for (const [className, config] of clashes) {
     assert.throws(() => start(className, { timesteps }, config), {
@@ -265,6 +273,51 @@ test('custom timesteps do not go with sigmas from a formula', () => {
       message: /Custom timesteps/,
     });
   }
+});
+
+test('custom sigmas of UniPC are positions of a flow and nothing else', () => {
+  const sigmas = [1, 0.5, 0.1];
+  for (const config of [{}, { use_flow_sigmas: true, use_karras_sigmas: true }]) {
+    const attempt = () => start('UniPCMultistepScheduler', { sigmas }, config);
+    assert.throws(attempt, { ...invalid, message: /ustom sigmas/ });
+  }
+});
+
+test('UniPC refuses what would end in infinities', () => {
+  const attempts: [object, StartOptions][] = [
+    [{ predict_x0: false }, { numInferenceSteps: 5 }],
+    [{ lower_order_final: false }, { numInferenceSteps: 5 }],
+    [{ use_flow_sigmas: true, shift_terminal: 0.1 }, { numInferenceSteps: 1 }],
+    [{ use_flow_sigmas: true, use_dynamic_shifting: true }, { numInferenceSteps: 5 }],
+  ];
+  for (const [config, options] of attempts) {
+    assert.throws(() => start('UniPCMultistepScheduler', options, config), invalid);
+  }
+  const fine = { lower_order_final: false, final_sigmas_type: 'sigma_min', predict_x0: false };
+  start('UniPCMultistepScheduler', { numInferenceSteps: 5 }, fine).dispose();
+});
+
+test('consistency models run at most the timesteps that they were distilled at', () => {
+  for (const name of ['LCMScheduler', 'TCDScheduler']) {
+    const refused: [object, StartOptions][] = [
+      [{}, { numInferenceSteps: 51 }],
+      [{ original_inference_steps: 1001 }, { numInferenceSteps: 4 }],
+      [{}, { timesteps: [100, 900] }],
+      [{}, { timesteps: [5.5, 5.2] }],
+      [{}, { timesteps: [1000, 5] }],
+    ];
+    for (const [config, options] of refused) {
+      assert.throws(() => start(name, options, config), invalid, JSON.stringify(options));
+    }
+    const { timesteps } = start(name, { numInferenceSteps: 4 });
+    assert.deepEqual(timesteps, [999, 759, 499, 259]);
+    using run = start(name, { numInferenceSteps: 4 });
+    using sample = tensor([1]);
+    assert.throws(() => run.step(sample, 998, sample), { ...invalid, message: /timestep/ });
+  }
+  using run = start('TCDScheduler', { numInferenceSteps: 4 });
+  using sample = tensor([1]);
+  assert.throws(() => run.step(sample, 999, sample, { eta: 1.5 }), invalid);
 });
 
 test('third order of sde-dpmsolver and a stray mu are refused', () => {

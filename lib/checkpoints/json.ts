@@ -12,7 +12,7 @@ export async function readJsonObject(path: string): Promise<JsonObject> {
   const text = await readSmallFile(path);
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parseJson(text);
   } catch (cause) {
     throw new CheckpointError(`${path} is no valid JSON. Is the download complete?`, { cause });
   }
@@ -20,6 +20,29 @@ export async function readJsonObject(path: string): Promise<JsonObject> {
     throw new CheckpointError(`${path} should hold a JSON object.`);
   }
   return value as JsonObject;
+}
+
+/**
+ * JSON, and the numbers that JSON lacks as Python writes and reads them: a scheduler's
+ * configuration may hold `-Infinity`.
+ *
+ * @throws SyntaxError
+ */
+export function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    if (!/Infinity|NaN/.test(text)) throw error;
+  }
+  // No number of JSON becomes NaN, so a text stands for it that is nowhere in the file.
+  let nan = 'NaN';
+  while (text.includes(`"${nan}"`)) nan += '.';
+  const literals: Readonly<Record<string, string>> = { Infinity: '1e999', NaN: `"${nan}"` };
+  const plain = text.replace(
+    /"[^"\\]*(?:\\[\s\S][^"\\]*)*"?|(?<![\w.])(?:Infinity|NaN)(?!\w)/g,
+    (token) => literals[token] ?? token,
+  );
+  return JSON.parse(plain, (_key, value: unknown) => (value === nan ? Number.NaN : value));
 }
 
 async function readSmallFile(path: string): Promise<string> {

@@ -45,12 +45,17 @@ export function number(fallback: number): Field<number> {
   };
 }
 
-export function integer(fallback: number, { min = 0 }: { min?: number } = {}): Field<number> {
+export function integer(
+  fallback: number,
+  { min = 0, max = Number.MAX_SAFE_INTEGER }: { min?: number; max?: number } = {},
+): Field<number> {
+  const range = max === Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`;
   return {
     fallback,
     read: (value, name) => {
-      if (!Number.isSafeInteger(value) || (value as number) < min) {
-        throw expected(`a whole number of at least ${min}`, name, value);
+      const isWhole = Number.isSafeInteger(value);
+      if (!isWhole || (value as number) < min || (value as number) > max) {
+        throw expected(`a whole number ${range}`, name, value);
       }
       return value as number;
     },

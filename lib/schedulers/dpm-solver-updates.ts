@@ -9,6 +9,7 @@
 
 import { type LinearForm, minus, plus, times } from './linear-form.js';
 import { at } from './numerics.js';
+import type { NoiseLevel } from './solver-model.js';
 
 export const DPM_ALGORITHMS = [
   'dpmsolver',
@@ -18,29 +19,7 @@ export const DPM_ALGORITHMS = [
 ] as const;
 export type DPMAlgorithm = (typeof DPM_ALGORITHMS)[number];
 
-/** What a solver that integrates the predicted noise can convert. */
-export const NOISE_PREDICTION_TYPES = ['epsilon', 'sample', 'v_prediction'] as const;
-export type NoisePredictionType = (typeof NOISE_PREDICTION_TYPES)[number];
-
-/** What a solver that integrates the predicted image can convert. */
-export const IMAGE_PREDICTION_TYPES = [...NOISE_PREDICTION_TYPES, 'flow_prediction'] as const;
-export type ImagePredictionType = (typeof IMAGE_PREDICTION_TYPES)[number];
-
 export type DPMSolverType = 'midpoint' | 'heun';
-
-/** A sample is α · image + σ · noise. */
-export interface NoiseLevel {
-  readonly alpha: number;
-  readonly sigma: number;
-  readonly lambda: number;
-}
-
-/** The level of a noise-to-signal ratio, or of a flow's position. */
-export function noiseLevel(ratio: number, flow: boolean): NoiseLevel {
-  const alpha = flow ? 1 - ratio : 1 / Math.sqrt(ratio ** 2 + 1);
-  const sigma = flow ? ratio : ratio * alpha;
-  return { alpha, sigma, lambda: Math.log(alpha) - Math.log(sigma) };
-}
 
 export function solvesForImage(algorithm: DPMAlgorithm): boolean {
   return algorithm === 'dpmsolver++' || algorithm === 'sde-dpmsolver++';
@@ -50,66 +29,9 @@ export function addsNoise(algorithm: DPMAlgorithm): boolean {
   return algorithm === 'sde-dpmsolver' || algorithm === 'sde-dpmsolver++';
 }
 
-/** The image in a sample with the given noise. */
-export function imageFromNoise<T>(
-  { alpha, sigma }: NoiseLevel,
-  sample: T,
-  noise: LinearForm<T>,
-): LinearForm<T> {
-  return times(1 / alpha, minus([[1, sample]], times(sigma, noise)));
-}
-
-/** The noise in a sample of the given image. */
-export function noiseFromImage<T>(
-  { alpha, sigma }: NoiseLevel,
-  sample: T,
-  image: LinearForm<T>,
-): LinearForm<T> {
-  return times(1 / sigma, minus([[1, sample]], times(alpha, image)));
-}
-
-/** The predicted image of a model output; `ratio` is the unscaled noise level. */
-export function predictedImage<T>(
-  predictionType: ImagePredictionType,
-  level: NoiseLevel,
-  ratio: number,
-  sample: T,
-  modelOutput: T,
-): LinearForm<T> {
-  const output: LinearForm<T> = [[1, modelOutput]];
-  switch (predictionType) {
-    case 'epsilon':
-      return imageFromNoise(level, sample, output);
-    case 'sample':
-      return output;
-    case 'v_prediction':
-      return minus([[level.alpha, sample]], times(level.sigma, output));
-    case 'flow_prediction':
-      return minus([[1, sample]], times(ratio, output));
-  }
-}
-
-/** The predicted noise of a model output. */
-export function predictedNoise<T>(
-  predictionType: NoisePredictionType,
-  level: NoiseLevel,
-  sample: T,
-  modelOutput: T,
-): LinearForm<T> {
-  const output: LinearForm<T> = [[1, modelOutput]];
-  switch (predictionType) {
-    case 'epsilon':
-      return output;
-    case 'sample':
-      return noiseFromImage(level, sample, output);
-    case 'v_prediction':
-      return plus(times(level.alpha, output), [[level.sigma, sample]]);
-  }
-}
-
 // (eᵏ − 1)/k − 1 and (eᵏ − 1 − k)/k² − ½, which vanish with k.
-const psi1 = (k: number): number => (k === 0 ? 0 : Math.expm1(k) / k - 1);
-const psi2 = (k: number): number => (k === 0 ? 0 : (Math.expm1(k) - k) / k ** 2 - 0.5);
+export const psi1 = (k: number): number => (k === 0 ? 0 : Math.expm1(k) / k - 1);
+export const psi2 = (k: number): number => (k === 0 ? 0 : (Math.expm1(k) - k) / k ** 2 - 0.5);
 
 // Where a schedule ends with the same level twice, rounding may let the last step go up by a hair.
 const root = (x: number): number => Math.sqrt(Math.max(x, 0));
@@ -118,7 +40,7 @@ const root = (x: number): number => Math.sqrt(Math.max(x, 0));
  * The exact solution of the linear part of the differential equation over a step of h in λ:
  * x_t = a x + w ∫ … + n noise, where the integral runs over eᵏ.
  */
-function exponentials(algorithm: DPMAlgorithm, t: NoiseLevel, s: NoiseLevel) {
+export function exponentials(algorithm: DPMAlgorithm, t: NoiseLevel, s: NoiseLevel) {
   const h = t.lambda - s.lambda;
   switch (algorithm) {
     case 'dpmsolver++':

@@ -4,27 +4,35 @@ import { CheckpointError } from '../errors.js';
 import { configClassName, type SchedulerConfigInput } from './config.js';
 import { DDIMScheduler } from './ddim.js';
 import { DDPMScheduler } from './ddpm.js';
+import { DEISMultistepScheduler } from './deis-multistep.js';
 import { DPMSolverMultistepScheduler } from './dpm-solver-multistep.js';
 import { DPMSolverSDEScheduler } from './dpm-solver-sde.js';
+import { DPMSolverSinglestepScheduler } from './dpm-solver-singlestep.js';
 import { EulerAncestralDiscreteScheduler } from './euler-ancestral-discrete.js';
 import { EulerDiscreteScheduler } from './euler-discrete.js';
 import { HeunDiscreteScheduler } from './heun-discrete.js';
 import { KDPM2AncestralDiscreteScheduler } from './kdpm2-ancestral-discrete.js';
 import { KDPM2DiscreteScheduler } from './kdpm2-discrete.js';
+import { LCMScheduler } from './lcm.js';
 import { LMSDiscreteScheduler } from './lms-discrete.js';
 import { PNDMScheduler } from './pndm.js';
 import type { CustomSchedules, Scheduler } from './scheduler.js';
+import { TCDScheduler } from './tcd.js';
 import { UnCLIPScheduler } from './unclip.js';
+import { UniPCMultistepScheduler } from './unipc-multistep.js';
 
 export { DDIMScheduler } from './ddim.js';
 export { DDPMScheduler } from './ddpm.js';
+export { DEISMultistepScheduler } from './deis-multistep.js';
 export { DPMSolverMultistepScheduler } from './dpm-solver-multistep.js';
 export { DPMSolverSDEScheduler } from './dpm-solver-sde.js';
+export { DPMSolverSinglestepScheduler } from './dpm-solver-singlestep.js';
 export { EulerAncestralDiscreteScheduler } from './euler-ancestral-discrete.js';
 export { EulerDiscreteScheduler } from './euler-discrete.js';
 export { HeunDiscreteScheduler } from './heun-discrete.js';
 export { KDPM2AncestralDiscreteScheduler } from './kdpm2-ancestral-discrete.js';
 export { KDPM2DiscreteScheduler } from './kdpm2-discrete.js';
+export { LCMScheduler } from './lcm.js';
 export { LMSDiscreteScheduler } from './lms-discrete.js';
 export { PNDMScheduler } from './pndm.js';
 export type {
@@ -34,7 +42,9 @@ export type {
   StartOptions,
   StepOptions,
 } from './scheduler.js';
+export { TCDScheduler } from './tcd.js';
 export { UnCLIPScheduler } from './unclip.js';
+export { UniPCMultistepScheduler } from './unipc-multistep.js';
 
 /** What a scheduler class offers before there is an instance. */
 export interface SchedulerClass {
@@ -46,16 +56,21 @@ export interface SchedulerClass {
 const SCHEDULERS: readonly SchedulerClass[] = [
   DDIMScheduler,
   DDPMScheduler,
+  DEISMultistepScheduler,
   DPMSolverMultistepScheduler,
   DPMSolverSDEScheduler,
+  DPMSolverSinglestepScheduler,
   EulerAncestralDiscreteScheduler,
   EulerDiscreteScheduler,
   HeunDiscreteScheduler,
   KDPM2AncestralDiscreteScheduler,
   KDPM2DiscreteScheduler,
+  LCMScheduler,
   LMSDiscreteScheduler,
   PNDMScheduler,
+  TCDScheduler,
   UnCLIPScheduler,
+  UniPCMultistepScheduler,
 ];
 
 /** Names of the scheduler classes, sorted. */

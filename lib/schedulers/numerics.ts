@@ -130,3 +130,27 @@ export function geometricMeanFloat32(a: number, b: number): number {
   const end = Math.fround(Math.log(b));
   return Math.fround(Math.exp(Math.fround(end - Math.fround(end - start) / 2)));
 }
+
+/** The x for which `matrix` · x = `vector`, by elimination with the largest pivot of each column. */
+export function solveLinear(
+  matrix: readonly (readonly number[])[],
+  vector: readonly number[],
+): number[] {
+  const rows = matrix.map((row, i) => [...row, at(vector, i)]);
+  for (let column = 0; column < rows.length; column++) {
+    const candidates = rows.slice(column);
+    const pivot = candidates.reduce((best, row) =>
+      Math.abs(at(row, column)) > Math.abs(at(best, column)) ? row : best,
+    );
+    rows.splice(rows.indexOf(pivot), 1);
+    rows.splice(column, 0, pivot);
+    for (const row of rows) {
+      const factor = at(row, column) / at(pivot, column);
+      if (row !== pivot)
+        pivot.forEach((value, j) => {
+          row[j] = at(row, j) - factor * value;
+        });
+    }
+  }
+  return rows.map((row, i) => at(row, -1) / at(row, i));
+}

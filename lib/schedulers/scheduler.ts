@@ -16,7 +16,10 @@ export interface StartOptions {
   readonly numInferenceSteps?: number | undefined;
   /** Timesteps to visit instead of evenly spaced ones, descending. */
   readonly timesteps?: readonly number[] | undefined;
-  /** Noise levels to visit instead of evenly spaced ones, descending, with the final one. */
+  /**
+   * Noise levels to visit instead of evenly spaced ones, descending, with the final one; for UniPC
+   * without it, and only in flow models.
+   */
   readonly sigmas?: readonly number[] | undefined;
   /** Share of the schedule to run, 0 to 1, as image-to-image does: the first steps are skipped. */
   readonly strength?: number | undefined;
@@ -28,11 +31,11 @@ export interface StartOptions {
 
 /** What `step` may need besides its tensors. A class ignores what it has no use for. */
 export interface StepOptions {
-  /** Amount of fresh noise, 0 (none) to 1, for DDIM. */
+  /** Amount of fresh noise, 0 (none) to 1, for DDIM (default 0) and TCD (default 0.3). */
   readonly eta?: number | undefined;
   /** Source of fresh noise: one for the batch or one per sample. Default: the global one. */
   readonly generator?: Generator | readonly Generator[] | undefined;
-  /** Noise to use instead of drawing it, shaped as the sample (DDIM, DPM solvers). */
+  /** Noise to use instead of drawing it, shaped as the sample (DDIM, DPM solvers, LCM, TCD). */
   readonly varianceNoise?: Tensor | undefined;
   /** Derive the noise from the clipped image (DDIM). */
   readonly useClippedModelOutput?: boolean | undefined;

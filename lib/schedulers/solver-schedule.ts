@@ -1,5 +1,5 @@
 /**
- * Timesteps and noise levels of the multistep solvers: evenly spaced timesteps, custom ones, or
+ * Timesteps and noise levels of the DPM-Solver family: evenly spaced timesteps, custom ones, or
  * levels by a formula with the timesteps that belong to them.
  */
 
@@ -18,15 +18,23 @@ import { solverTimesteps, type TimestepSpacing } from './timesteps.js';
 
 export interface SolverScheduleConfig extends SigmaFormulaConfig {
   readonly numTrainTimesteps: number;
-  readonly betaSchedule: string;
   readonly useLuLambdas: boolean;
   readonly useFlowSigmas: boolean;
   readonly flowShift: number;
   /** λ of the noisiest timestep to visit. */
   readonly lambdaMinClipped: number;
+  /** Whether the timesteps of Karras and Lu sigmas are rounded; else they are cut off. */
+  readonly roundsTimesteps: boolean;
   readonly timestepSpacing: TimestepSpacing;
   readonly stepsOffset: number;
 }
+
+/** For the classes that have no such fields, whatever another class left in their configuration. */
+export const PLAIN_SCHEDULE = {
+  useLuLambdas: false,
+  lambdaMinClipped: Number.NEGATIVE_INFINITY,
+  roundsTimesteps: true,
+} as const;
 
 /** What the noise schedule gives for every training timestep, float32. */
 export interface SolverTables {
@@ -34,10 +42,23 @@ export interface SolverTables {
   readonly sigmas: Float32Array;
 }
 
-/** Timesteps, not yet whole, and the noise level of each, not yet rounded to float32. */
+/** Whole timesteps, and the noise level of each, not yet rounded to float32. */
 export interface SolverSchedule {
   readonly timesteps: readonly number[];
   readonly levels: readonly number[];
+}
+
+/** Below this many steps the last ones are of lower order, for stability. */
+export const FEW_STEPS = 15;
+
+/** Where DEIS and UniPC stop short of no noise at all: at the last level that a formula gave. */
+export function finalLevel(
+  config: SigmaFormulaConfig & { readonly useFlowSigmas: boolean },
+  { sigmas }: SolverTables,
+  levels: readonly number[],
+): number {
+  const isFormula = sigmaFormula(config) !== undefined || config.useFlowSigmas;
+  return isFormula ? at(levels, -1) : at(sigmas, 0);
 }
 
 /** The schedule that was asked for. @throws ERR_INVALID_ARGUMENT where it contradicts the config */
@@ -48,10 +69,11 @@ export function solverSchedule(
 ): SolverSchedule {
   if (request.kind !== 'steps') return interpolated(customTimesteps(config, request), tables);
   const { numInferenceSteps } = request;
-  return (
+  const { levels, timesteps } =
     fromFormula(config, tables, numInferenceSteps) ??
-    interpolated(spacedTimesteps(config, tables, numInferenceSteps), tables)
-  );
+    interpolated(spacedTimesteps(config, tables, numInferenceSteps), tables);
+  // Adding 0 turns −0 into 0.
+  return { levels, timesteps: timesteps.map((t) => Math.trunc(t) + 0) };
 }
 
 function interpolated(timesteps: readonly number[], { sigmas }: SolverTables): SolverSchedule {
@@ -101,14 +123,14 @@ function fromFormula(
   { sigmas }: SolverTables,
   count: number,
 ): SolverSchedule | undefined {
-  const { betaSchedule, useFlowSigmas, useKarrasSigmas, useLuLambdas } = config;
+  const { roundsTimesteps, useFlowSigmas, useKarrasSigmas, useLuLambdas } = config;
   const logs = logSigmaTable(sigmas);
   const useLu = useLuLambdas && !useKarrasSigmas;
   const ends = { sigmaMax: at(sigmas, -1), sigmaMin: at(sigmas, 0) };
   const levels = useLu ? luSigmas(logs, count) : formulaSigmas(config, ends, count);
   if (levels === undefined) return useFlowSigmas ? flowSchedule(config, count) : undefined;
   const timesteps = levels.map((sigma) => sigmaToT(sigma, logs));
-  const rounded = (useKarrasSigmas || useLu) && betaSchedule !== 'squaredcos_cap_v2';
+  const rounded = (useKarrasSigmas || useLu) && roundsTimesteps;
   return { levels, timesteps: rounded ? timesteps.map(roundHalfEven) : timesteps };
 }
 

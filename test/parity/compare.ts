@@ -12,6 +12,12 @@ import { readTensorFile } from './workspace.js';
  */
 export const pictureTolerance = 1e-4;
 
+/** The same for final latents, as a share of their largest value. */
+const latentsTolerance = 1e-4;
+
+/** A value next to the middle between two of 256 levels may fall to either side. */
+const levelTolerance = 1 / 255 + 1e-6;
+
 export interface Difference {
   /** Largest absolute difference of the pictures' values; 0 where only latents were asked for. */
   picture: number;
@@ -28,18 +34,22 @@ export async function compare(
   assertTimesteps(ours.timesteps, theirs.timesteps);
   const steps = await stepDifferences(theirs, ours);
   const latents = steps.at(-1) ?? 0;
-  const [tensor, tolerance] = toleranceOf(one);
+  const tensor = one.output === 'latent' ? 'latents' : 'picture';
   assert.deepEqual(
     [...ours.shape],
     theirs.tensors[tensor].shape,
     `the shapes of the ${tensor} differ`,
   );
   const picture = ours.picture === undefined ? 0 : await pictureDifference(theirs, ours.picture);
-  const worst = tensor === 'latents' ? latents : picture;
-  if (worst > tolerance) {
+  const errors: [string, number, number][] = [
+    ['latents', latents, latentsTolerance],
+    ['picture', picture, one.output === 'image' ? levelTolerance : pictureTolerance],
+  ];
+  for (const [what, error, tolerance] of errors) {
+    if (error <= tolerance) continue;
     const list = steps.map((step) => step.toExponential(1)).join(', ');
     assert.fail(
-      `the ${tensor} differ by ${worst}, the latents after each step by ${list} (relative)`,
+      `the ${what} differ by ${error}, the latents after each step by ${list} (relative)`,
     );
   }
   return { picture: one.output === 'image' ? 0 : picture, latents };
@@ -51,13 +61,6 @@ export function assertTimesteps(ours: readonly number[], theirs: readonly number
     ours.length === theirs.length &&
     ours.every((t, index) => Math.abs(t - (theirs[index] as number)) <= 1e-6 * Math.max(t, 1));
   if (!close) assert.deepEqual(ours, theirs, 'the timesteps differ');
-}
-
-function toleranceOf({ output = 'tensor' }: ParityCase): ['picture' | 'latents', number] {
-  if (output === 'latent') return ['latents', 1e-4];
-  // A value next to the middle between two of 256 levels may fall to either side.
-  if (output === 'image') return ['picture', 1 / 255 + 1e-6];
-  return ['picture', pictureTolerance];
 }
 
 async function pictureDifference(theirs: DiffusersResult, ours: Float32Array): Promise<number> {

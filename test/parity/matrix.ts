@@ -1,6 +1,6 @@
 // The matrix of the project's promise: every scheduler, task, strength, batch and guidance scale.
+import { schedulerNames } from '../../lib/index.js';
 import type { CaseImage, CaseOptions, ParityCase } from './case.js';
-import { type SchedulerName, schedulerClasses } from './case.js';
 
 export interface Subject {
   /** What the checkpoint is called in names. */
@@ -14,7 +14,7 @@ export interface Subject {
 }
 
 interface Point {
-  scheduler: SchedulerName;
+  scheduler: string;
   /** Undefined for text-to-image. */
   strength: number | undefined;
   batch: number;
@@ -23,38 +23,42 @@ interface Point {
 
 const prompts = ['a red fox asleep on a green hill', 'a blue robot', 'two cats, oil painting'];
 
-/** Few steps, yet at least two of them at each strength. */
-const stepsAt: Record<string, number> = { '0.2': 10, '0.5': 6, '0.8': 5, '1': 4 };
+/** Few steps, yet at least three of them at each strength. */
+const stepsAt: Record<string, number> = { '0.3': 10, '0.8': 5, '1': 4 };
 
-const strengths = [undefined, 0.2, 0.5, 0.8, 1];
+const strengths = [undefined, 0.3, 0.8, 1];
+const manners = [
+  { batch: 1, guidanceScale: 7.5 },
+  { batch: 3, guidanceScale: 7.5 },
+  { batch: 1, guidanceScale: 1 },
+  { batch: 3, guidanceScale: 1 },
+];
 
-/** All 100 points for one checkpoint. */
-export function fullMatrix(subject: Subject): ParityCase[] {
-  return schedulerClasses.flatMap((scheduler) =>
-    strengths.flatMap((strength) =>
-      [1, 3].flatMap((batch) =>
-        [1, 7.5].map((guidanceScale) =>
-          point(subject, { scheduler, strength, batch, guidanceScale }),
-        ),
-      ),
+/**
+ * Each scheduler from text and at each strength; batch and guidance take turns, so that each of
+ * their pairs meets each scheduler and each strength. With TORCHBRUSH_FULL_MATRIX=1 all of them.
+ */
+export function schedulerMatrix(subject: Subject): ParityCase[] {
+  const isFull = process.env.TORCHBRUSH_FULL_MATRIX === '1';
+  return schedulerNames.flatMap((scheduler, i) =>
+    strengths.flatMap((strength, j) =>
+      manners
+        .filter((_, k) => isFull || k === (i + j) % manners.length)
+        .map((manner) => point(subject, { scheduler, strength, ...manner })),
     ),
   );
 }
 
-/** Each scheduler once as text-to-image and once as image-to-image, the rest taking turns. */
-export function thinMatrix(subject: Subject): ParityCase[] {
-  return schedulerClasses.flatMap((scheduler, index) => {
-    const turn = index + subject.seed;
-    const [few, many] = turn % 2 === 0 ? [1, 3] : [3, 1];
-    const strength = strengths[1 + (turn % 4)];
+/** One third of the schedulers (0, 1 or 2) from text and from an image, the rest taking turns. */
+export function thinMatrix(subject: Subject, third: number): ParityCase[] {
+  return schedulerNames.flatMap((scheduler, i) => {
+    if (i % 3 !== third) return [];
+    const [few, many] = i % 2 === 0 ? [1, 3] : [3, 1];
+    const strength = strengths[1 + (Math.floor(i / 3) % 3)];
+    const guidanceScale = i % 4 < 2 ? 1 : 7.5;
     return [
       point(subject, { scheduler, strength: undefined, batch: few, guidanceScale: 7.5 }),
-      point(subject, {
-        scheduler,
-        strength,
-        batch: many,
-        guidanceScale: turn % 3 === 0 ? 1 : 7.5,
-      }),
+      point(subject, { scheduler, strength, batch: many, guidanceScale }),
     ];
   });
 }

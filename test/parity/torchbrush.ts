@@ -6,6 +6,7 @@ import {
   Generator,
   type Image,
   type StepCallback,
+  schedulerClass,
   Tensor,
 } from '../../lib/index.js';
 import {
@@ -13,7 +14,6 @@ import {
   controlOption,
   type ParityCase,
   pipelines,
-  schedulers,
   type TensorFile,
 } from './case.js';
 import { readTensorFile } from './workspace.js';
@@ -62,7 +62,7 @@ export class TorchbrushRunner {
     try {
       if (one.scheduler !== undefined) {
         const { class: name, config = {} } = one.scheduler;
-        pipe.scheduler = schedulers[name].fromConfig(own.config, config);
+        pipe.scheduler = schedulerClass(name).fromConfig(own.config, config);
       }
       const options: Record<string, unknown> = { ...one.options, ...seeding(one), onStep };
       for (const [name, file] of Object.entries(one.tensors ?? {}))

@@ -16,6 +16,7 @@ PIXELS = {"beta_schedule": "linear", "steps_offset": 0}
 COSINE = {"beta_schedule": "squaredcos_cap_v2"}
 SHORT = {"num_train_timesteps": 40, "trained_betas": [0.001 + 0.001 * i for i in range(40)]}
 ZERO_SNR = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}
+V_TRAILING = {"prediction_type": "v_prediction", "timestep_spacing": "trailing"}
 
 Case = dict[str, Any]
 
@@ -156,6 +157,59 @@ CONFIGS: dict[str, list[Case]] = {
         ),
         about("trained betas", SHORT),
     ],
+    "DPMSolverSinglestepScheduler": [
+        about("DPM++ 2S", MODEL),
+        about("DPM++ 2S Karras", MODEL, use_karras_sigmas=True, solver_type="heun"),
+        about("third order", MODEL, solver_order=3, final_sigmas_type="sigma_min"),
+        about(
+            "third order SDE, Heun",
+            MODEL,
+            solver_order=3,
+            solver_type="heun",
+            algorithm_type="sde-dpmsolver++",
+            prediction_type="v_prediction",
+        ),
+        about(
+            "DPM-Solver",
+            MODEL,
+            algorithm_type="dpmsolver",
+            solver_order=3,
+            solver_type="heun",
+            final_sigmas_type="sigma_min",
+            lower_order_final=True,
+        ),
+    ],
+    "DEISMultistepScheduler": [
+        about("second order", MODEL),
+        about("third order, exponential", MODEL, solver_order=3, use_exponential_sigmas=True),
+        about("third order, v-prediction, trailing", MODEL, solver_order=3, **V_TRAILING),
+        about("flow", MODEL, use_flow_sigmas=True, flow_shift=3.0, prediction_type="flow_prediction"),
+    ],
+    "UniPCMultistepScheduler": [
+        about("second order", MODEL),
+        about("third order, Karras", MODEL, solver_order=3, use_karras_sigmas=True),
+        about(
+            "third order in noise, bh1",
+            MODEL,
+            solver_order=3,
+            solver_type="bh1",
+            predict_x0=False,
+            final_sigmas_type="sigma_min",
+            disable_corrector=[0, 3],
+        ),
+        about("zero terminal SNR", {**MODEL, **ZERO_SNR}),
+        about("flow", MODEL, use_flow_sigmas=True, flow_shift=3.0, prediction_type="flow_prediction"),
+    ],
+    "LCMScheduler": [
+        about("LCM Dreamshaper", {**MODEL, "original_inference_steps": 50, "set_alpha_to_one": True}),
+        about("all timesteps, v-prediction", MODEL, original_inference_steps=1000, **V_TRAILING),
+        about("clipped, other scaling", PIXELS, clip_sample=True, timestep_scaling=0.02),
+    ],
+    "TCDScheduler": [
+        about("eta 0.3", MODEL),
+        about("eta 0", MODEL, {"eta": 0.0}, prediction_type="v_prediction"),
+        about("eta 1, samples", {**MODEL, "original_inference_steps": 100}, {"eta": 1.0}, prediction_type="sample"),
+    ],
 }
 SCHEDULES: list[dict[str, Any]] = [
     {"numInferenceSteps": 1},
@@ -193,6 +247,9 @@ def special() -> list[Case]:
     sd = STABLE_DIFFUSION
     repeated = {"timesteps": [999, 850, 736, 736, 455, 343, 24], "strength": 0.75}
     few_sigmas = {"sigmas": [14.615, 6.315, 3.771, 2.181, 1.342, 0.0], "strength": 0.6}
+    single_step, unipc = "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler"
+    positions = {"sigmas": [1.0, 0.9, 0.7, 0.45, 0.2, 0.05]}
+    flow = {**MODEL, "use_flow_sigmas": True, "prediction_type": "flow_prediction", "shift_terminal": 0.1}
     learned = {**PIXELS, "variance_type": "learned_range"}
     root = {**PIXELS, "variance_type": "learned"}
     prior = {"variance_type": "learned_range"}
@@ -205,6 +262,11 @@ def special() -> list[Case]:
         single("custom sigmas", euler, MODEL, {"sigmas": XL_SIGMAS}),
         single("custom sigmas and strength", euler, MODEL, few_sigmas),
         single("custom timesteps", solver, MODEL, {"timesteps": XL_TIMESTEPS, "strength": 0.5}),
+        single("custom timesteps", single_step, MODEL, {"timesteps": XL_TIMESTEPS, "strength": 0.5}),
+        single("custom sigmas", unipc, {**flow, "flow_shift": 3.0}, positions),
+        single("dynamic flow shift", unipc, FLOW, {"numInferenceSteps": 6, "strength": 0.7, "mu": 0.7}),
+        single("custom timesteps", "LCMScheduler", MODEL, {"timesteps": XL_TIMESTEPS, "strength": 0.5}),
+        single("custom timesteps", "TCDScheduler", MODEL, {"timesteps": XL_TIMESTEPS}),
         single("dynamic flow shift", solver, FLOW, {"numInferenceSteps": 6, "mu": 0.7}),
         single(
             "learned variance", solver, learned, {"numInferenceSteps": 5}, extraChannels=3, shape=[1, 3, 2, 2]
@@ -239,6 +301,8 @@ def half_precision(dtype: str) -> list[Case]:
         single(level, "HeunDiscreteScheduler", MODEL, img2img),
         single(fresh, "DDPMScheduler", PIXELS, text2img),
         single(fresh, solver, sde, text2img),
+        single(fresh, "DPMSolverSinglestepScheduler", sde, text2img),
+        single(fresh, "LCMScheduler", MODEL, text2img),
         single(fresh, "EulerAncestralDiscreteScheduler", MODEL, text2img),
         single(fresh, "DDIMScheduler", MODEL, text2img, step={"eta": 1.0}),
     ]

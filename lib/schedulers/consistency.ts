@@ -1,0 +1,79 @@
+/**
+ * What the samplers of distilled consistency models share: configuration and schedule. The models
+ * were distilled at few timesteps, of which a generation visits some.
+ */
+
+import { expected } from '../errors.js';
+import { type ConfigOf, choice, flag, integer, MODEL_FIELDS, number } from './config.js';
+import { makeAlphasCumprod } from './noise-schedule.js';
+import { at } from './numerics.js';
+import { AlphaBarRun, type RunSchedule } from './run.js';
+import type { ScheduleRequest } from './scheduler.js';
+import { TIMESTEP_SPACINGS } from './timesteps.js';
+
+export const CONSISTENCY_FIELDS = {
+  ...MODEL_FIELDS,
+  betaStart: number(0.00085),
+  betaEnd: number(0.012),
+  betaSchedule: choice(['linear', 'scaled_linear', 'squaredcos_cap_v2'], 'scaled_linear'),
+  originalInferenceSteps: integer(50, { min: 1 }),
+  clipSample: flag(false),
+  clipSampleRange: number(1),
+  setAlphaToOne: flag(true),
+  stepsOffset: integer(0),
+  thresholding: flag(false),
+  dynamicThresholdingRatio: number(0.995),
+  sampleMaxValue: number(1),
+  timestepSpacing: choice(TIMESTEP_SPACINGS, 'leading'),
+  timestepScaling: number(10),
+  rescaleBetasZeroSnr: flag(false),
+} as const;
+
+export type ConsistencyFields = ConfigOf<typeof CONSISTENCY_FIELDS>;
+
+/** Descending timesteps of a generation. @throws ERR_INVALID_ARGUMENT */
+export function consistencyTimesteps(
+  config: Pick<ConsistencyFields, 'numTrainTimesteps' | 'originalInferenceSteps'>,
+  request: ScheduleRequest,
+): readonly number[] {
+  const { numTrainTimesteps, originalInferenceSteps: distilled } = config;
+  if (distilled > numTrainTimesteps) {
+    const most = `a whole number of at most ${numTrainTimesteps}`;
+    throw expected(most, 'originalInferenceSteps', distilled);
+  }
+  if (request.kind !== 'steps') {
+    const given = request.kind === 'timesteps' ? request.timesteps : [];
+    return checkTimesteps(given.map(Math.trunc), numTrainTimesteps);
+  }
+  const count = request.numInferenceSteps;
+  if (count > distilled) {
+    const hint = `The model was distilled at ${distilled} timesteps.`;
+    throw expected(`a whole number of at most ${distilled}`, 'numInferenceSteps', count, hint);
+  }
+  const stride = Math.floor(numTrainTimesteps / distilled);
+  return Array.from({ length: count }, (_, i) => {
+    const skipped = Math.floor(i * (distilled / count));
+    return (distilled - skipped) * stride - 1;
+  });
+}
+
+function checkTimesteps(timesteps: readonly number[], limit: number): readonly number[] {
+  const isDescending = timesteps.every((t, i) => i === 0 || t < at(timesteps, i - 1));
+  if (isDescending && at(timesteps, 0) < limit) return timesteps;
+  throw expected(`descending numbers below ${limit}`, 'timesteps', timesteps);
+}
+
+/** A run that knows which timestep comes next. */
+export abstract class ConsistencyRun extends AlphaBarRun {
+  constructor(schedule: RunSchedule, config: ConsistencyFields) {
+    const alphasCumprod = makeAlphasCumprod(config);
+    super(schedule, alphasCumprod, config.setAlphaToOne ? 1 : at(alphasCumprod, 0));
+  }
+
+  /** Undefined after the last. @throws ERR_INVALID_ARGUMENT for a timestep of no step */
+  protected following(timestep: number): number | undefined {
+    const index = this.timesteps.indexOf(timestep);
+    if (index < 0) throw expected('one of the timesteps of the run', 'timestep', timestep);
+    return this.timesteps[index + 1];
+  }
+}

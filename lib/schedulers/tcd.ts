@@ -1,0 +1,89 @@
+/**
+ * Strategic stochastic sampling of trajectory consistency models: each step aims below the next
+ * timestep and adds noise to get back up to it.
+ * https://arxiv.org/abs/2402.19159, algorithm 4
+ */
+
+import { expected } from '../errors.js';
+import type { Tensor } from '../tensor.js';
+import type { SchedulerConfig, SchedulerConfigInput, SchedulerOverrides } from './config.js';
+import { readConfig, supportedPrediction } from './config.js';
+import { CONSISTENCY_FIELDS, ConsistencyRun, consistencyTimesteps } from './consistency.js';
+import { DDIM_PREDICTIONS, ddimPrediction } from './ddim.js';
+import { evaluate, plus, promote, times } from './linear-form.js';
+import type { RunSchedule } from './run.js';
+import {
+  checkStartOptions,
+  type Scheduler,
+  type StartOptions,
+  type StepOptions,
+  skipTimesteps,
+} from './scheduler.js';
+import { Scratch } from './scratch.js';
+import { drawNoise } from './step-noise.js';
+
+export type TCDConfig = SchedulerConfig<typeof CONSISTENCY_FIELDS>;
+
+/** s: the timestep to aim at, below the next one by the share `eta`, as float32 computes it. */
+export function aimedTimestep(next: number, eta: number): number {
+  return Math.floor(Math.fround(Math.fround(1 - eta) * next));
+}
+
+/** Sampler of trajectory consistency models; `eta` (γ in the paper) says how much noise is fresh. */
+export class TCDScheduler implements Scheduler {
+  static readonly className = 'TCDScheduler';
+  static readonly customSchedules = { timesteps: true, sigmas: false } as const;
+  readonly className = TCDScheduler.className;
+  readonly customSchedules = TCDScheduler.customSchedules;
+
+  /** @throws ERR_INVALID_ARGUMENT */
+  static fromConfig(
+    config: SchedulerConfigInput,
+    overrides: SchedulerOverrides<typeof CONSISTENCY_FIELDS> = {},
+  ): TCDScheduler {
+    return new TCDScheduler(
+      readConfig(TCDScheduler.className, CONSISTENCY_FIELDS, config, overrides),
+    );
+  }
+
+  private constructor(readonly config: TCDConfig) {}
+
+  start(options: StartOptions): TCDRun {
+    const request = checkStartOptions(options, this);
+    supportedPrediction(this.config, DDIM_PREDICTIONS);
+    const timesteps = consistencyTimesteps(this.config, request);
+    const begin = skipTimesteps(timesteps, timesteps.length, 1, options);
+    return new TCDRun({ begin }, this.config);
+  }
+}
+
+export class TCDRun extends ConsistencyRun {
+  readonly #config: TCDConfig;
+
+  constructor(schedule: RunSchedule, config: TCDConfig) {
+    super(schedule, config);
+    this.#config = config;
+  }
+
+  protected update(
+    modelOutput: Tensor,
+    timestep: number,
+    sample: Tensor,
+    { eta = 0.3, generator, varianceNoise }: StepOptions,
+  ): Tensor {
+    if (!(eta >= 0 && eta <= 1)) throw expected('a number between 0 and 1', 'eta', eta);
+    const predictionType = supportedPrediction(this.#config, DDIM_PREDICTIONS);
+    const dtype = promote(sample.dtype, modelOutput.dtype);
+    const alphaBar = this.alphaBar(timestep);
+    const { x0, epsilon } = ddimPrediction(predictionType, alphaBar, sample, modelOutput);
+    const next = this.following(timestep);
+    const aimed = this.alphaBar(aimedTimestep(next ?? 0, eta));
+    const below = plus(times(Math.sqrt(aimed), x0), times(Math.sqrt(1 - aimed), epsilon));
+    if (next === undefined || eta === 0) return evaluate(below, dtype);
+
+    using scratch = new Scratch();
+    const noise = varianceNoise ?? scratch.own(drawNoise(modelOutput, dtype, generator));
+    const kept = this.previousAlphaBar(next) / aimed;
+    return evaluate(plus(times(Math.sqrt(kept), below), [[Math.sqrt(1 - kept), noise]]), dtype);
+  }
+}
