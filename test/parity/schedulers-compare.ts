@@ -17,11 +17,11 @@ export type Precision = 'float64' | 'float32' | 'float16' | 'bfloat16';
 export interface Comparison {
   /** Cases that both sides run. */
   readonly cases: number;
-  /** Cases that both sides refuse, or that diffusers ends without a number. */
+  /** Cases that both sides refuse. */
   readonly rejected: number;
   /**
-   * Cases beyond the limit because of diffusers' own rounding: it is further from what its formulas
-   * give in float64 than we are.
+   * Cases beyond the limit because of rounding: both sides are that far from what the formulas give
+   * in float64, or diffusers alone.
    */
   readonly coarse: number;
   /** Largest relative errors by what was compared. */
@@ -54,6 +54,13 @@ function isTolerated({ error }: { error: string }): boolean {
     error === 'AssertionError: '
   );
 }
+
+/**
+ * Where a step takes a sample from σ = 5000 to 0.006, its third order makes 10⁻⁴ of a last bit of
+ * the sample: what is left on either side then is chance, and of the same size. The comparison in
+ * float64 sees the same case without it.
+ */
+const ROUNDING_LUCK = 10;
 
 /** How many cases are drawn at most for one that both sides run. */
 const MAX_DRAWS = 3;
@@ -112,11 +119,6 @@ export class PendingComparison {
       if (endsInNumbers) fail(`only we refuse: ${mine.error}`);
       return;
     }
-    if (theirs.samples.at(-1)?.every((value) => value === null)) {
-      // Where a first timestep that occurs twice has it divide by the final sigma, among others.
-      tally.rejected += 1;
-      return;
-    }
     tally.cases += 1;
     const precision = one.dtype as Precision;
     const tables = tableErrors(mine, theirs);
@@ -124,6 +126,8 @@ export class PendingComparison {
       tally.note(what, error);
       if (error > tableLimit(what, precision)) fail(`${what} ${error}`);
     }
+    // Where a first timestep that occurs twice has diffusers divide by the final sigma, among others.
+    if (theirs.samples.at(-1)?.every((value) => value === null)) return;
     const error = sampleError(mine, theirs, precision);
     // A last bit of a table (vectorised exponentials differ) shows in every sample.
     const limit = Math.max(LIMITS[precision], tables.sigmas === 0 ? 0 : 1e-6);
@@ -132,14 +136,14 @@ export class PendingComparison {
     await this.#blame(one, mine, theirs, tally);
   }
 
-  /** Beyond the limit: the same formulas without rounding tell whose rounding it is. */
+  /** Beyond the limit: the same formulas in float64 tell whose rounding it is. */
   async #blame(one: Case, mine: Result, theirs: Result, tally: Tally): Promise<void> {
     const precision = one.dtype as Precision;
     const [exact] = await this.#python.ask(one, [`exact ${precision}` as Mode]);
     if (exact === undefined || 'error' in exact) throw new Error(`no reference: ${exact?.error}`);
     const left = sampleError(mine, exact, precision);
     const right = sampleError(theirs, exact, precision);
-    if (left > Math.max(LIMITS[precision], right)) {
+    if (left > Math.max(LIMITS[precision], ROUNDING_LUCK * right)) {
       tally.failures.push(
         `samples are off by ${left}, those of diffusers by ${right}\n  ${JSON.stringify(one)}`,
       );

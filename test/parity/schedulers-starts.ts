@@ -21,11 +21,13 @@ function randomStart(draw: Draw, { className, config }: Omit<Case, 'start'>): Ca
     ? { strength: draw.pick([0.3, 0.58, 0.75, 0.8, 1, draw.between(0.1, 1)]) }
     : {};
   const { timesteps, sigmas } = schedulerClass(className).customSchedules;
-  if (draw.chance(timesteps ? 0.12 : 0.01)) {
+  const isFlow = config.use_flow_sigmas === true;
+  // diffusers goes on without the given timesteps; we refuse.
+  const isIgnored = className === 'DPMSolverSinglestepScheduler' && isFlow;
+  if (draw.chance(timesteps ? 0.12 : 0.01) && !isIgnored) {
     const trained = Number(config.num_train_timesteps ?? 1000);
     return { timesteps: TIMESTEP_SHARES.map((share) => Math.floor(share * trained)), ...strength };
   }
-  const isFlow = config.use_flow_sigmas === true;
   const isUniPC = className === 'UniPCMultistepScheduler';
   // UniPC takes positions of a flow only, and none together with a formula.
   const isTaken = isUniPC ? isFlow && !hasFormula(config) : sigmas;

@@ -184,7 +184,8 @@ class BrownianPath:
 def finite(value: Any) -> Any:
     """JSON has no infinities: they become null."""
     if isinstance(value, list):
-        return [finite(one) for one in value]
+        numbers = all(isinstance(one, float) and math.isfinite(one) for one in value)
+        return value if numbers else [finite(one) for one in value]
     if isinstance(value, dict):
         return {key: finite(one) for key, one in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -199,7 +200,8 @@ def run_case(case: dict[str, Any]) -> dict[str, Any]:
 def run_case_in(case: dict[str, Any], modes: list[str]) -> list[dict[str, Any]]:
     """The same in several dtypes.
 
-    "exact float32" starts as "float32" does, with the same noise, and computes in float64.
+    "exact float32" computes each step in float64, and rounds to float32 what is kept as tensors:
+    samples, model outputs and thresholded images.
     """
     try:
         scheduler = make_scheduler(case)
@@ -233,15 +235,20 @@ def play(scheduler: Any, case: dict[str, Any], mode: str) -> dict[str, Any]:
         result["noisy"] = sample.double().flatten().tolist()
     samples = []
     with in_float64(scheduler, dtype) if is_exact else nullcontext():
-        sample = sample.double() if is_exact else sample
+        wide = torch.float64 if is_exact else dtype
+        threshold = getattr(scheduler, "_threshold_sample", None)
+        if is_exact and threshold is not None:
+            scheduler._threshold_sample = lambda image: threshold(image.to(dtype)).to(wide)
         for i, t in enumerate(timesteps):
-            output = model_output(scheduler.scale_model_input(sample, t), i)
+            scaled = scheduler.scale_model_input(sample.to(wide), t)
+            output = model_output(scaled.to(dtype), i)
             extra = case.get("extraChannels", 0)
             if extra:
                 output = torch.cat([output, output[:, :extra].abs()], dim=1)
             if isinstance(scheduler, diffusers.UnCLIPScheduler):  # as the prior pipelines do
                 options["prev_timestep"] = timesteps[i + 1] if i + 1 < len(timesteps) else None
-            sample = scheduler.step(output, t, sample, **options).prev_sample
+            step = scheduler.step(output.to(wide), t, sample.to(wide), **options)
+            sample = step.prev_sample.to(dtype) if is_exact else step.prev_sample
             samples.append(sample.double().flatten().tolist())
             if i == 0 and is_img2img and len(timesteps) > 1:
                 again = scheduler.add_noise(clean, noise, timesteps[1:2])
