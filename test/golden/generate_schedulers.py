@@ -34,11 +34,18 @@ COARSE = 5e-6
 
 
 def compact(numbers: list[float]) -> list[float]:
-    """As few digits as tell float32 numbers apart, if they are such."""
+    """As few digits as tell float32 numbers apart."""
     return [
-        value if isinstance(value, int) or value != float(np.float32(value)) else float(str(np.float32(value)))
+        value if isinstance(value, int) or value is None else float(str(np.float32(value)))
         for value in numbers
     ]
+
+
+def compact_timestep(value: float) -> float:
+    """The same for what may be a float64 number, and as a whole number if it is one."""
+    if float(value).is_integer():
+        return int(value)
+    return value if value != float(np.float32(value)) else float(str(np.float32(value)))
 
 
 def golden(case: dict[str, Any]) -> dict[str, Any]:
@@ -48,9 +55,9 @@ def golden(case: dict[str, Any]) -> dict[str, Any]:
     if any(x is None for sample in result["samples"] for x in sample):
         raise RuntimeError(f"{case}: not finite")
     kept = {key: result[key] for key in ("timesteps", "sigmas", "initNoiseSigma", "numInferenceSteps")}
-    kept["timesteps"] = [int(t) if float(t).is_integer() else t for t in kept["timesteps"]]
+    kept["timesteps"] = [compact_timestep(t) for t in kept["timesteps"]]
+    kept["sigmas"] = compact(kept["sigmas"])
     kept["initNoiseSigma"] = compact([kept["initNoiseSigma"]])[0]
-    kept = {key: compact(value) if isinstance(value, list) else value for key, value in kept.items()}
     for key in ("noisy", "noisyAgain"):
         if key in result:
             kept[key] = compact(result[key])
