@@ -34,6 +34,8 @@ export interface FullSizeInputs {
   thumbnail: string;
   /** Instead of the text encoders of Stable Diffusion XL. */
   xlEmbeddings: Record<string, TensorFile>;
+  /** Instead of Kandinsky's prior. */
+  embeddings: Record<'image' | 'negativeImage', TensorFile>;
 }
 
 /**
@@ -82,6 +84,10 @@ export async function makeInputs(folder: string): Promise<FullSizeInputs> {
       pooledPromptEmbeds: await embedding('pooled-prompt', [1, 1280]),
       negativePromptEmbeds: await embedding('negative', [1, 77, 2048]),
       negativePooledPromptEmbeds: await embedding('pooled-negative', [1, 1280]),
+    },
+    embeddings: {
+      image: await embedding('image', [1, 1280]),
+      negativeImage: await embedding('negative-image', [1, 1280]),
     },
   };
 }

@@ -50,6 +50,8 @@ def entries_of(network: torch.nn.Module, form: Form, seed: int) -> list[Entry]:
             return torch.zeros(1).expand(shape)
         if name.endswith("_embeds_weights"):
             return torch.ones(shape)  # thresholds of the safety checker that no picture reaches
+        if name in ("clip_mean", "clip_std"):  # of the prior: one number for each dimension
+            return random_values(name.replace("std", "weight"), shape[1:], seed)[None]
         values = random_values(name, shape, seed)
         return values.mul_(0.25) if form.soft and name.endswith("attn2.to_k.weight") else values
 
