@@ -25,8 +25,6 @@ export interface FormFolder {
 }
 
 export interface FullSizeInputs {
-  /** Where the checkpoint of a form is. */
-  folder(form: string): string;
   /** 128×96 pixels, and another of that size to follow. */
   image: string;
   control: string;
@@ -53,7 +51,8 @@ export function reasonToSkip(group: string): string | false {
   return false;
 }
 
-const folderOf = (form: string) => join(root, form);
+/** Where the checkpoint of a form is. */
+export const folderOf = (form: string) => join(root, form);
 
 export async function makeFolders(python: string, folders: readonly FormFolder[]): Promise<void> {
   const script = join(pythonScripts, 'make_checkpoint.py');
@@ -75,7 +74,6 @@ export async function removeFolders(folders: readonly FormFolder[]): Promise<voi
 export async function makeInputs(folder: string): Promise<FullSizeInputs> {
   const embedding = (name: string, shape: number[]) => saveTensor(folder, name, shape, 0.5);
   return {
-    folder: folderOf,
     image: await saveImage(folder, 'init', initImage(128, 96)),
     control: await saveImage(folder, 'control', initImage(128, 96, 2)),
     thumbnail: await saveImage(folder, 'thumbnail', initImage(24, 16)),

@@ -1,6 +1,6 @@
 // What is drawn from full-size folders in the published forms: few steps and small pictures.
 import type { CaseOptions, ParityCase, PipelineName } from './case.js';
-import type { FormFolder, FullSizeInputs } from './full-size-folder.js';
+import { type FormFolder, type FullSizeInputs, folderOf } from './full-size-folder.js';
 
 /** Folders that are on the disk at the same time, and what is drawn from them. */
 export interface FormGroup {
@@ -54,8 +54,8 @@ export const formGroups: readonly FormGroup[] = [
     name: 'sd14',
     folders: [{ form: 'sd14' }],
     cases: (inputs) => [
-      ...both('sd14, plain files', plain, inputs.folder('sd14'), inputs),
-      ...both('sd14, fp16 variant', plain, inputs.folder('sd14'), inputs, {}, half),
+      ...both('sd14, plain files', plain, folderOf('sd14'), inputs),
+      ...both('sd14, fp16 variant', plain, folderOf('sd14'), inputs, {}, half),
     ],
   },
   {
@@ -67,13 +67,13 @@ export const formGroups: readonly FormGroup[] = [
       { form: 'taesd' },
     ],
     cases: (inputs) => {
-      const checkpoint = inputs.folder('sd15');
+      const checkpoint = folderOf('sd15');
       const control = [
         'StableDiffusionControlNetPipeline',
         'StableDiffusionControlNetImg2ImgPipeline',
       ] as const;
-      const canny = { controlnet: inputs.folder('controlnet-sd15-canny') };
-      const depth = { controlnet: inputs.folder('controlnet-sd15-depth'), ...half };
+      const canny = { controlnet: folderOf('controlnet-sd15-canny') };
+      const depth = { controlnet: folderOf('controlnet-sd15-depth'), ...half };
       const controlImage = { controlImage: { files: [inputs.control] } };
       const differsFrom = 'sd15, plain files, text-to-image';
       const draw = (name: string, classes: PipelinePair, rest: Partial<ParityCase> = {}) =>
@@ -81,7 +81,7 @@ export const formGroups: readonly FormGroup[] = [
       return [
         ...draw('sd15, plain files', plain),
         ...draw('controlnet-sd15-canny', control, { ...canny, ...controlImage, differsFrom }),
-        ...draw('taesd', plain, { vae: inputs.folder('taesd'), differsFrom }),
+        ...draw('taesd', plain, { vae: folderOf('taesd'), differsFrom }),
         ...draw('sd15, fp16 variant', plain, half),
         ...draw('controlnet-sd15-depth', control, { ...depth, ...controlImage, differsFrom }),
       ];
@@ -91,13 +91,13 @@ export const formGroups: readonly FormGroup[] = [
     name: 'sd2',
     folders: [{ form: 'sd21' }, { form: 'sd21-base', like: 'sd21' }],
     cases: (inputs) =>
-      ['sd21', 'sd21-base'].flatMap((form) => both(form, plain, inputs.folder(form), inputs)),
+      ['sd21', 'sd21-base'].flatMap((form) => both(form, plain, folderOf(form), inputs)),
   },
   {
     name: 'sd-turbo',
     folders: [{ form: 'sd-turbo' }],
     cases: (inputs) =>
-      both('sd-turbo, fp16 variant', plain, inputs.folder('sd-turbo'), inputs, unguided, half),
+      both('sd-turbo, fp16 variant', plain, folderOf('sd-turbo'), inputs, unguided, half),
   },
   {
     name: 'styles',
@@ -108,7 +108,7 @@ export const formGroups: readonly FormGroup[] = [
     ],
     cases: (inputs) =>
       ['nitro-diffusion', 'elden-ring-diffusion', 'pixel-art-style'].flatMap((form) =>
-        both(form, plain, inputs.folder(form), inputs),
+        both(form, plain, folderOf(form), inputs),
       ),
   },
   {
@@ -116,22 +116,16 @@ export const formGroups: readonly FormGroup[] = [
     folders: [{ form: 'lcm-dreamshaper-v7' }],
     cases: (inputs) => {
       const options = { negativePrompt: undefined, guidanceScale: 8 };
-      return both(
-        'lcm-dreamshaper-v7',
-        plain,
-        inputs.folder('lcm-dreamshaper-v7'),
-        inputs,
-        options,
-      );
+      return both('lcm-dreamshaper-v7', plain, folderOf('lcm-dreamshaper-v7'), inputs, options);
     },
   },
   {
     name: 'upscalers',
     folders: [{ form: 'sd-x2-latent-upscaler' }, { form: 'x4-upscaler' }],
-    cases: ({ folder, thumbnail }) => [
+    cases: ({ thumbnail }) => [
       {
         name: 'sd-x2-latent-upscaler',
-        checkpoint: folder('sd-x2-latent-upscaler'),
+        checkpoint: folderOf('sd-x2-latent-upscaler'),
         pipeline: 'StableDiffusionLatentUpscalePipeline',
         options: text,
         image: { files: [thumbnail] },
@@ -139,7 +133,7 @@ export const formGroups: readonly FormGroup[] = [
       },
       {
         name: 'x4-upscaler',
-        checkpoint: folder('x4-upscaler'),
+        checkpoint: folderOf('x4-upscaler'),
         pipeline: 'StableDiffusionUpscalePipeline',
         options: text,
         image: { files: [thumbnail] },
@@ -151,13 +145,13 @@ export const formGroups: readonly FormGroup[] = [
     name: 'sdxl-base',
     folders: [{ form: 'sdxl-base' }, { form: 'controlnet-sdxl-depth' }],
     cases: (inputs) => {
-      const checkpoint = inputs.folder('sdxl-base');
+      const checkpoint = folderOf('sdxl-base');
       return [
         // First, with given embeddings: the text encoders are not read then, and all fits in 16 GB.
         {
           name: 'controlnet-sdxl-depth',
           checkpoint,
-          controlnet: inputs.folder('controlnet-sdxl-depth'),
+          controlnet: folderOf('controlnet-sdxl-depth'),
           pipeline: 'StableDiffusionXLControlNetPipeline',
           options: { ...size, numInferenceSteps: 2 },
           tensors: inputs.xlEmbeddings,
@@ -172,11 +166,11 @@ export const formGroups: readonly FormGroup[] = [
     name: 'sdxl-turbo',
     folders: [{ form: 'sdxl-turbo' }],
     cases: (inputs) =>
-      both('sdxl-turbo, fp16 variant', xl, inputs.folder('sdxl-turbo'), inputs, unguided, half),
+      both('sdxl-turbo, fp16 variant', xl, folderOf('sdxl-turbo'), inputs, unguided, half),
   },
   {
     name: 'sdxl-refiner',
     folders: [{ form: 'sdxl-refiner' }],
-    cases: (inputs) => both('sdxl-refiner', xl, inputs.folder('sdxl-refiner'), inputs).slice(1),
+    cases: (inputs) => both('sdxl-refiner', xl, folderOf('sdxl-refiner'), inputs).slice(1),
   },
 ];

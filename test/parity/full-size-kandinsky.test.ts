@@ -6,6 +6,7 @@ import { describe, type TestContext, test } from 'node:test';
 import { ensurePython } from '../../scripts/python.js';
 import {
   type FullSizeInputs,
+  folderOf,
   makeFolders,
   makeInputs,
   reasonToSkip,
@@ -19,6 +20,7 @@ import {
   runKandinsky,
 } from './kandinsky-compare.js';
 import { KandinskyRunner } from './kandinsky-runner.js';
+import { say } from './suite.js';
 import { runFolder } from './workspace.js';
 
 const group = 'kandinsky22';
@@ -30,7 +32,7 @@ describe('full-size Kandinsky 2.2 in its published form', { timeout: 7_200_000 }
 
 /** One part after the other: together they are more than the memory. */
 async function draw(context: TestContext): Promise<void> {
-  const python = await ensurePython({ log: (line) => context.diagnostic(line) });
+  const python = await ensurePython({ log: say });
   const { folder, remove } = await runFolder();
   context.after(async () => {
     await remove();
@@ -40,8 +42,8 @@ async function draw(context: TestContext): Promise<void> {
   const inputs = await makeInputs(folder);
   const checkpoints = {
     [group]: {
-      prior: inputs.folder('kandinsky22-prior'),
-      decoder: inputs.folder('kandinsky22-decoder'),
+      prior: folderOf('kandinsky22-prior'),
+      decoder: folderOf('kandinsky22-decoder'),
     },
   };
   for (const [part, cases] of Object.entries(casesOf(inputs))) {

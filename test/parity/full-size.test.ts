@@ -1,13 +1,22 @@
 // Full-size folders in the published forms, with random weights. A group needs up to 20 GB of disk,
 // 16 GB of memory and a quarter of an hour, so they run only where they are asked for.
+import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 
+import { AutoPipelineForImage2Image, StableDiffusionImg2ImgPipeline } from '../../lib/index.js';
 import { ensurePython } from '../../scripts/python.js';
 import type { ParityCase } from './case.js';
 import { checkExpected, compare } from './compare.js';
 import { type DiffusersResult, runDiffusers } from './diffusers.js';
-import { makeFolders, makeInputs, reasonToSkip, removeFolders } from './full-size-folder.js';
+import {
+  folderOf,
+  makeFolders,
+  makeInputs,
+  reasonToSkip,
+  removeFolders,
+} from './full-size-folder.js';
 import { type FormGroup, formGroups } from './full-size-forms.js';
+import { say } from './suite.js';
 import { TorchbrushRunner } from './torchbrush.js';
 import { runFolder } from './workspace.js';
 
@@ -21,10 +30,29 @@ describe('full-size folders in their published forms', { timeout: 7_200_000 }, (
       (context) => drawGroup(group, context),
     );
   }
+
+  const inpainting = 'sd15-inpainting';
+  test(`${inpainting} is refused, for its UNet takes nine channels`, {
+    skip: reasonToSkip(inpainting),
+  }, async (context) => {
+    const folders = [{ form: inpainting }];
+    context.after(() => removeFolders(folders));
+    await makeFolders(await ensurePython({ log: say }), folders);
+    const loads = [
+      StableDiffusionImg2ImgPipeline.fromPretrained(folderOf(inpainting)),
+      AutoPipelineForImage2Image.fromPretrained(folderOf(inpainting)),
+    ];
+    for (const loading of loads) {
+      await assert.rejects(loading, {
+        code: 'ERR_CHECKPOINT',
+        message: /the unet takes 9 channels and the vae makes 4/,
+      });
+    }
+  });
 });
 
 async function drawGroup(group: FormGroup, context: TestContext): Promise<void> {
-  const python = await ensurePython({ log: (line) => context.diagnostic(line) });
+  const python = await ensurePython({ log: say });
   const { folder, remove } = await runFolder();
   const runner = new TorchbrushRunner();
   context.after(async () => {
