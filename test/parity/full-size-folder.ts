@@ -25,7 +25,7 @@ export interface FormFolder {
 }
 
 export interface FullSizeInputs {
-  /** 128×96 pixels, and another of that size to follow. */
+  /** 96×64 pixels, and another of that size to follow. */
   image: string;
   control: string;
   /** 24×16 pixels. */
@@ -74,8 +74,8 @@ export async function removeFolders(folders: readonly FormFolder[]): Promise<voi
 export async function makeInputs(folder: string): Promise<FullSizeInputs> {
   const embedding = (name: string, shape: number[]) => saveTensor(folder, name, shape, 0.5);
   return {
-    image: await saveImage(folder, 'init', initImage(128, 96)),
-    control: await saveImage(folder, 'control', initImage(128, 96, 2)),
+    image: await saveImage(folder, 'init', initImage(96, 64)),
+    control: await saveImage(folder, 'control', initImage(96, 64, 2)),
     thumbnail: await saveImage(folder, 'thumbnail', initImage(24, 16)),
     xlEmbeddings: {
       promptEmbeds: await embedding('prompt', [1, 77, 2048]),

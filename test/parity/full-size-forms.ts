@@ -12,51 +12,53 @@ export interface FormGroup {
 const prompt = 'a red fox asleep on a green hill';
 const text: CaseOptions = { prompt, negativePrompt: 'blurry', numInferenceSteps: 2 };
 const size = { height: 64, width: 96 };
+/** Turbo models are drawn without. */
+const unguided: CaseOptions = { guidanceScale: 0, negativePrompt: undefined };
+const half = { variant: 'fp16' } as const;
 
-/** Of one family: text-to-image and image-to-image. */
-type PipelinePair = readonly [PipelineName, PipelineName];
+/** A case named by its form; with what is not as usual of text-to-image. */
+function textToImage(
+  form: string,
+  options: CaseOptions = {},
+  rest: Partial<ParityCase> = {},
+): ParityCase {
+  const pipeline: PipelineName = form.startsWith('sdxl')
+    ? 'StableDiffusionXLPipeline'
+    : 'StableDiffusionPipeline';
+  return {
+    name: `${form}, text-to-image`,
+    checkpoint: folderOf(form),
+    pipeline,
+    options: { ...text, ...size, ...options },
+    seeds: 3,
+    ...rest,
+  };
+}
 
-/** Text-to-image, and image-to-image from the picture of 128×96 pixels. */
-function both(
-  what: string,
-  [textToImage, imageToImage]: PipelinePair,
-  checkpoint: string,
+/** The same for image-to-image. */
+function imageToImage(
+  form: string,
   { image }: FullSizeInputs,
   options: CaseOptions = {},
   rest: Partial<ParityCase> = {},
-): ParityCase[] {
-  const common = { checkpoint, seeds: 3, ...rest };
-  return [
-    {
-      name: `${what}, text-to-image`,
-      ...common,
-      pipeline: textToImage,
-      options: { ...text, ...size, ...options },
-    },
-    {
-      name: `${what}, image-to-image`,
-      ...common,
-      pipeline: imageToImage,
-      options: { ...text, numInferenceSteps: 4, strength: 0.5, ...options },
-      image: { files: [image] },
-    },
-  ];
+): ParityCase {
+  return {
+    ...textToImage(form),
+    name: `${form}, image-to-image`,
+    pipeline: form.startsWith('sdxl')
+      ? 'StableDiffusionXLImg2ImgPipeline'
+      : 'StableDiffusionImg2ImgPipeline',
+    options: { ...text, numInferenceSteps: 4, strength: 0.5, ...options },
+    image: { files: [image] },
+    ...rest,
+  };
 }
-
-const plain = ['StableDiffusionPipeline', 'StableDiffusionImg2ImgPipeline'] as const;
-const xl = ['StableDiffusionXLPipeline', 'StableDiffusionXLImg2ImgPipeline'] as const;
-const half = { variant: 'fp16' } as const;
-/** As turbo models are drawn with. */
-const unguided: CaseOptions = { guidanceScale: 0, negativePrompt: undefined };
 
 export const formGroups: readonly FormGroup[] = [
   {
     name: 'sd14',
     folders: [{ form: 'sd14' }],
-    cases: (inputs) => [
-      ...both('sd14, plain files', plain, folderOf('sd14'), inputs),
-      ...both('sd14, fp16 variant', plain, folderOf('sd14'), inputs, {}, half),
-    ],
+    cases: (inputs) => [textToImage('sd14'), imageToImage('sd14', inputs, {}, half)],
   },
   {
     name: 'sd15',
@@ -67,37 +69,37 @@ export const formGroups: readonly FormGroup[] = [
       { form: 'taesd' },
     ],
     cases: (inputs) => {
-      const checkpoint = folderOf('sd15');
-      const control = [
-        'StableDiffusionControlNetPipeline',
-        'StableDiffusionControlNetImg2ImgPipeline',
-      ] as const;
-      const canny = { controlnet: folderOf('controlnet-sd15-canny') };
-      const depth = { controlnet: folderOf('controlnet-sd15-depth'), ...half };
-      const controlImage = { controlImage: { files: [inputs.control] } };
-      const differsFrom = 'sd15, plain files, text-to-image';
-      const draw = (name: string, classes: PipelinePair, rest: Partial<ParityCase> = {}) =>
-        both(name, classes, checkpoint, inputs, {}, rest);
+      const plain = textToImage('sd15');
+      const control = (form: string, rest: Partial<ParityCase>): ParityCase => ({
+        ...plain,
+        name: form,
+        pipeline: 'StableDiffusionControlNetPipeline',
+        controlnet: folderOf(form),
+        controlImage: { files: [inputs.control] },
+        differsFrom: plain.name,
+        ...rest,
+      });
       return [
-        ...draw('sd15, plain files', plain),
-        ...draw('controlnet-sd15-canny', control, { ...canny, ...controlImage, differsFrom }),
-        ...draw('taesd', plain, { vae: folderOf('taesd'), differsFrom }),
-        ...draw('sd15, fp16 variant', plain, half),
-        ...draw('controlnet-sd15-depth', control, { ...depth, ...controlImage, differsFrom }),
+        plain,
+        control('controlnet-sd15-canny', {}),
+        { ...imageToImage('sd15', inputs), name: 'taesd', vae: folderOf('taesd') },
+        imageToImage('sd15', inputs, {}, half),
+        control('controlnet-sd15-depth', half),
       ];
     },
   },
   {
     name: 'sd2',
     folders: [{ form: 'sd21' }, { form: 'sd21-base', like: 'sd21' }],
-    cases: (inputs) =>
-      ['sd21', 'sd21-base'].flatMap((form) => both(form, plain, folderOf(form), inputs)),
+    cases: (inputs) => [textToImage('sd21'), imageToImage('sd21-base', inputs)],
   },
   {
     name: 'sd-turbo',
     folders: [{ form: 'sd-turbo' }],
-    cases: (inputs) =>
-      both('sd-turbo, fp16 variant', plain, folderOf('sd-turbo'), inputs, unguided, half),
+    cases: (inputs) => [
+      textToImage('sd-turbo', { ...unguided, numInferenceSteps: 1 }, half),
+      imageToImage('sd-turbo', inputs, unguided, half),
+    ],
   },
   {
     name: 'styles',
@@ -106,71 +108,68 @@ export const formGroups: readonly FormGroup[] = [
       { form: 'elden-ring-diffusion', like: 'nitro-diffusion' },
       { form: 'pixel-art-style', like: 'nitro-diffusion' },
     ],
-    cases: (inputs) =>
-      ['nitro-diffusion', 'elden-ring-diffusion', 'pixel-art-style'].flatMap((form) =>
-        both(form, plain, folderOf(form), inputs),
-      ),
+    cases: (inputs) => [
+      textToImage('nitro-diffusion'),
+      imageToImage('elden-ring-diffusion', inputs),
+      imageToImage('pixel-art-style', inputs),
+    ],
   },
   {
     name: 'lcm',
     folders: [{ form: 'lcm-dreamshaper-v7' }],
     cases: (inputs) => {
       const options = { negativePrompt: undefined, guidanceScale: 8 };
-      return both('lcm-dreamshaper-v7', plain, folderOf('lcm-dreamshaper-v7'), inputs, options);
+      const form = 'lcm-dreamshaper-v7';
+      return [textToImage(form, options), imageToImage(form, inputs, options)];
     },
   },
   {
     name: 'upscalers',
     folders: [{ form: 'sd-x2-latent-upscaler' }, { form: 'x4-upscaler' }],
-    cases: ({ thumbnail }) => [
-      {
-        name: 'sd-x2-latent-upscaler',
-        checkpoint: folderOf('sd-x2-latent-upscaler'),
-        pipeline: 'StableDiffusionLatentUpscalePipeline',
+    cases: ({ thumbnail }) => {
+      const upscale = (form: string, pipeline: PipelineName): ParityCase => ({
+        name: form,
+        checkpoint: folderOf(form),
+        pipeline,
         options: text,
         image: { files: [thumbnail] },
         seeds: 3,
-      },
-      {
-        name: 'x4-upscaler',
-        checkpoint: folderOf('x4-upscaler'),
-        pipeline: 'StableDiffusionUpscalePipeline',
-        options: text,
-        image: { files: [thumbnail] },
-        seeds: 3,
-      },
-    ],
-  },
-  {
-    name: 'sdxl-base',
-    folders: [{ form: 'sdxl-base' }, { form: 'controlnet-sdxl-depth' }],
-    cases: (inputs) => {
-      const checkpoint = folderOf('sdxl-base');
+      });
       return [
-        // First, with given embeddings: the text encoders are not read then, and all fits in 16 GB.
-        {
-          name: 'controlnet-sdxl-depth',
-          checkpoint,
-          controlnet: folderOf('controlnet-sdxl-depth'),
-          pipeline: 'StableDiffusionXLControlNetPipeline',
-          options: { ...size, numInferenceSteps: 2 },
-          tensors: inputs.xlEmbeddings,
-          controlImage: { files: [inputs.control] },
-          seeds: 3,
-        },
-        ...both('sdxl-base', xl, checkpoint, inputs),
+        upscale('sd-x2-latent-upscaler', 'StableDiffusionLatentUpscalePipeline'),
+        upscale('x4-upscaler', 'StableDiffusionUpscalePipeline'),
       ];
     },
   },
   {
+    name: 'sdxl-base',
+    folders: [{ form: 'sdxl-base' }, { form: 'controlnet-sdxl-depth' }],
+    cases: (inputs) => [
+      textToImage('sdxl-base'),
+      imageToImage('sdxl-base', inputs),
+      // With given embeddings: the text encoders are not read then, and all fits in 16 GB.
+      {
+        ...textToImage('sdxl-base'),
+        name: 'controlnet-sdxl-depth',
+        pipeline: 'StableDiffusionXLControlNetPipeline',
+        controlnet: folderOf('controlnet-sdxl-depth'),
+        controlImage: { files: [inputs.control] },
+        options: { ...size, numInferenceSteps: 2 },
+        tensors: inputs.xlEmbeddings,
+      },
+    ],
+  },
+  {
     name: 'sdxl-turbo',
     folders: [{ form: 'sdxl-turbo' }],
-    cases: (inputs) =>
-      both('sdxl-turbo, fp16 variant', xl, folderOf('sdxl-turbo'), inputs, unguided, half),
+    cases: (inputs) => [
+      textToImage('sdxl-turbo', { ...unguided, numInferenceSteps: 1 }, half),
+      imageToImage('sdxl-turbo', inputs, unguided, half),
+    ],
   },
   {
     name: 'sdxl-refiner',
     folders: [{ form: 'sdxl-refiner' }],
-    cases: (inputs) => both('sdxl-refiner', xl, folderOf('sdxl-refiner'), inputs).slice(1),
+    cases: (inputs) => [imageToImage('sdxl-refiner', inputs)],
   },
 ];
