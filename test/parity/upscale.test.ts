@@ -1,4 +1,4 @@
-// The x2 and x4 upscalers against diffusers.
+// The x2 and x4 upscalers, as they were published, against diffusers.
 import { ensurePython } from '../../scripts/python.js';
 import type { CaseOptions, ParityCase } from './case.js';
 import { describeSuite, say } from './suite.js';
@@ -13,7 +13,10 @@ import {
 
 const python = await ensurePython({ log: say });
 const { folder, remove } = await runFolder();
-const checkpoints = await makeCheckpoints(python, ['upscaler-x2:1', 'upscaler-x4:2']);
+const checkpoints = await makeCheckpoints(python, [
+  'upscaler-x2:1:sd-x2-latent-upscaler',
+  'upscaler-x4:2:x4-upscaler',
+]);
 await exportCheckpointPrograms(python, Object.values(checkpoints));
 
 const prompt = 'a red fox asleep on a green hill';
@@ -37,7 +40,7 @@ function caseOf(plain: string, common: Omit<ParityCase, 'name' | 'options'>, ste
 const two = caseOf(
   'the x2 upscaler',
   {
-    checkpoint: checkpoints['upscaler-x2:1'],
+    checkpoint: checkpoints['upscaler-x2:1:sd-x2-latent-upscaler'],
     pipeline: 'StableDiffusionLatentUpscalePipeline',
     image: { files: [small] },
     seeds: 5,
@@ -75,7 +78,7 @@ const x2 = [
 const four = caseOf(
   'the x4 upscaler',
   {
-    checkpoint: checkpoints['upscaler-x4:2'],
+    checkpoint: checkpoints['upscaler-x4:2:x4-upscaler'],
     pipeline: 'StableDiffusionUpscalePipeline',
     image: { files: [small] },
     seeds: 6,

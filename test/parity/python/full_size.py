@@ -67,6 +67,14 @@ def copy_configs(source: Path, target: Path) -> None:
             shutil.copyfile(path, copy)
 
 
+def rename_parts(folder: Path, renamed: dict[str, str]) -> None:
+    index = json.loads((folder / "model_index.json").read_text())
+    for old, new in renamed.items():
+        (folder / old).rename(folder / new)
+        index |= {new: index[old], old: [None, None]}
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2))
+
+
 def link_weights(source: Path, target: Path) -> None:
     """The weight files of another folder, without a second copy of them."""
     for path in source.rglob("*"):
@@ -83,6 +91,8 @@ def build_full_size(name: str, configs: Path, target: Path, seed: int, like: Pat
         copy_configs(configs / form.base, target)
     for part, source in form.borrowed.items():
         copy_configs(configs / source, target / part)
+    if form.renamed:
+        rename_parts(target, form.renamed)
     scheduler = target / "scheduler"
     if form.scheduler_file != "scheduler_config.json":
         (scheduler / form.scheduler_file).rename(scheduler / "scheduler_config.json")

@@ -1,6 +1,6 @@
 """Makes checkpoints with random weights, tiny or full-size, that are the same for the same seed.
 
-  make_checkpoint.py tiny --output ROOT two-levels:1 two-levels:1:sd1 four-levels:2
+  make_checkpoint.py tiny --output ROOT two-levels:1 two-levels:1:sd15 four-levels:2
   make_checkpoint.py full-size --form sd15 --configs CONFIGS --output FOLDER
 
 A tiny one is named PRESET:SEED or PRESET:SEED:LAYOUT and lands in ROOT/PRESET-SEED[-LAYOUT]. A name

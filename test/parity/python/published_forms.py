@@ -19,6 +19,8 @@ class Form:
     files: tuple[str, ...]
     # Folder → the folder whose files stand in for those that it lacks.
     borrowed: dict[str, str] = field(default_factory=dict)
+    # Parts that the kept configurations have under another name than the hub.
+    renamed: dict[str, str] = field(default_factory=dict)
     # A folder to begin with, where the architecture and the weights are another checkpoint's.
     base: str | None = None
     # The scheduler's file, where several revisions are kept.
@@ -27,6 +29,8 @@ class Form:
     old_attention: bool = False
     # Buffers of the text and vision encoders that transformers saved until 4.31.
     position_ids: bool = False
+    # Few fields in the configurations: tiny folders leave out what later versions added.
+    old_fields: bool = False
     # Data at odd addresses, as safetensors wrote until 0.3. Where the published size is known, it
     # decides.
     unpadded: bool = False
@@ -39,7 +43,7 @@ class Form:
 
 
 # Stable Diffusion 1 and 2, as converted in 2022.
-_OLD = {"old_attention": True, "position_ids": True}
+_OLD = {"old_attention": True, "position_ids": True, "old_fields": True, "unpadded": True}
 
 FORMS: dict[str, Form] = {
     "sd14": Form(files=(PLAIN, HALF), **_OLD),
@@ -61,7 +65,11 @@ FORMS: dict[str, Form] = {
     ),
     "lcm-dreamshaper-v7": Form(files=(PLAIN,)),
     "sdxl-base": Form(files=(PLAIN,), soft=True),
-    "sdxl-refiner": Form(files=(PLAIN,), soft=True),
+    "sdxl-refiner": Form(
+        files=(PLAIN,),
+        renamed={"text_encoder": "text_encoder_2", "tokenizer": "tokenizer_2"},
+        soft=True,
+    ),
     "sdxl-turbo": Form(files=(HALF,), soft=True),
     "controlnet-sd15-canny": Form(files=(PICKLE,)),
     "controlnet-sd15-depth": Form(files=(HALF,)),
@@ -74,9 +82,8 @@ FORMS: dict[str, Form] = {
     "sd-x2-latent-upscaler": Form(
         files=(PLAIN,),
         borrowed={part: f"sd15/{part}" for part in ("vae", "text_encoder")},
-        unpadded=True,
         soft=True,
         **_OLD,
     ),
-    "x4-upscaler": Form(files=(PLAIN,), unpadded=True, **_OLD),
+    "x4-upscaler": Form(files=(PLAIN,), **_OLD),
 }
