@@ -28,6 +28,8 @@ export interface FullSizeInputs {
   /** 96×64 pixels, and another of that size to follow. */
   image: string;
   control: string;
+  /** 64×64 pixels: the x2 upscaler's network halves its latents three times. */
+  square: string;
   /** 24×16 pixels. */
   thumbnail: string;
   /** Instead of the text encoders of Stable Diffusion XL. */
@@ -76,6 +78,7 @@ export async function makeInputs(folder: string): Promise<FullSizeInputs> {
   return {
     image: await saveImage(folder, 'init', initImage(96, 64)),
     control: await saveImage(folder, 'control', initImage(96, 64, 2)),
+    square: await saveImage(folder, 'square', initImage(64, 64)),
     thumbnail: await saveImage(folder, 'thumbnail', initImage(24, 16)),
     xlEmbeddings: {
       promptEmbeds: await embedding('prompt', [1, 77, 2048]),

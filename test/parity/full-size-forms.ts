@@ -126,18 +126,18 @@ export const formGroups: readonly FormGroup[] = [
   {
     name: 'upscalers',
     folders: [{ form: 'sd-x2-latent-upscaler' }, { form: 'x4-upscaler' }],
-    cases: ({ thumbnail }) => {
-      const upscale = (form: string, pipeline: PipelineName): ParityCase => ({
+    cases: ({ square, thumbnail }) => {
+      const upscale = (form: string, pipeline: PipelineName, image: string): ParityCase => ({
         name: form,
         checkpoint: folderOf(form),
         pipeline,
         options: text,
-        image: { files: [thumbnail] },
+        image: { files: [image] },
         seeds: 3,
       });
       return [
-        upscale('sd-x2-latent-upscaler', 'StableDiffusionLatentUpscalePipeline'),
-        upscale('x4-upscaler', 'StableDiffusionUpscalePipeline'),
+        upscale('sd-x2-latent-upscaler', 'StableDiffusionLatentUpscalePipeline', square),
+        upscale('x4-upscaler', 'StableDiffusionUpscalePipeline', thumbnail),
       ];
     },
   },
