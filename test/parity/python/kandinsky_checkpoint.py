@@ -24,7 +24,6 @@ from checkpoint import randomise
 from make_checkpoint import made
 from published_files import write_network
 from published_forms import FORMS
-from safetensors.torch import load_file
 from safetensors_file import entries_of
 from vocabulary import END, START, train, vocabulary_of, write_vocabulary
 
@@ -142,8 +141,7 @@ def write_parts(folder: Path, parts: dict[str, torch.nn.Module], seed: int) -> N
         part.save_pretrained(folder / name)
         if not name.endswith("_encoder"):
             continue
-        file, config = folder / name / "model.safetensors", folder / name / "config.json"
-        entries = entries_of(load_file(file))
+        config, entries = folder / name / "config.json", entries_of(part.state_dict())
         write_network(folder / name, type(part).__name__, entries, form, {})
         fields = json.loads(config.read_text())
         del fields["dtype"]
