@@ -16,6 +16,7 @@ import {
   removeFolders,
 } from './full-size-folder.js';
 import { type FormGroup, formGroups } from './full-size-forms.js';
+import { drawKandinsky } from './full-size-kandinsky.js';
 import { say } from './suite.js';
 import { TorchbrushRunner } from './torchbrush.js';
 import { runFolder } from './workspace.js';
@@ -30,6 +31,14 @@ describe('full-size folders in their published forms', { timeout: 7_200_000 }, (
       (context) => drawGroup(group, context),
     );
   }
+
+  test(
+    'kandinsky22 draws what diffusers draws',
+    {
+      skip: reasonToSkip('kandinsky22'),
+    },
+    drawKandinsky,
+  );
 
   const inpainting = 'sd15-inpainting';
   test(`${inpainting} is refused, for its UNet takes nine channels`, {

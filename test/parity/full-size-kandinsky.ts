@@ -1,7 +1,7 @@
-// Kandinsky 2.2 in full size, as full-size.test.ts: 20 GB of disk, 16 GB of memory.
+// Kandinsky 2.2 in full size and its published form: 20 GB of disk, 16 GB of memory.
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, type TestContext, test } from 'node:test';
+import type { TestContext } from 'node:test';
 
 import { ensurePython } from '../../scripts/python.js';
 import {
@@ -9,7 +9,6 @@ import {
   folderOf,
   makeFolders,
   makeInputs,
-  reasonToSkip,
   removeFolders,
 } from './full-size-folder.js';
 import type { KandinskyCase } from './kandinsky-cases.js';
@@ -23,15 +22,11 @@ import { KandinskyRunner } from './kandinsky-runner.js';
 import { say } from './suite.js';
 import { runFolder } from './workspace.js';
 
-const group = 'kandinsky22';
 const folders = [{ form: 'kandinsky22-prior' }, { form: 'kandinsky22-decoder' }];
-
-describe('full-size Kandinsky 2.2 in its published form', { timeout: 7_200_000 }, () => {
-  test(`${group} draws what diffusers draws`, { skip: reasonToSkip(group) }, draw);
-});
+const checkpoint = 'kandinsky22';
 
 /** One part after the other: together they are more than the memory. */
-async function draw(context: TestContext): Promise<void> {
+export async function drawKandinsky(context: TestContext): Promise<void> {
   const python = await ensurePython({ log: say });
   const { folder, remove } = await runFolder();
   context.after(async () => {
@@ -41,7 +36,7 @@ async function draw(context: TestContext): Promise<void> {
   await makeFolders(python, folders);
   const inputs = await makeInputs(folder);
   const checkpoints = {
-    [group]: {
+    [checkpoint]: {
       prior: folderOf('kandinsky22-prior'),
       decoder: folderOf('kandinsky22-decoder'),
     },
@@ -66,7 +61,7 @@ async function draw(context: TestContext): Promise<void> {
 }
 
 function casesOf({ image, embeddings }: FullSizeInputs): Record<string, KandinskyCase[]> {
-  const common = { checkpoint: group, seeds: 3 };
+  const common = { checkpoint, seeds: 3 };
   const prompt = 'a red fox asleep on a green hill';
   const size = { height: 64, width: 128 };
   const tensors = {
