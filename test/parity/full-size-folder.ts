@@ -1,10 +1,12 @@
 // Full-size folders in the published forms, and what is drawn from.
+import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
+import { memoryStats } from '../../lib/index.js';
 import { packageRoot } from '../../lib/package-root.js';
 import type { TensorFile } from './case.js';
 import { initImage, pythonEnvironment, pythonScripts, saveImage, saveTensor } from './workspace.js';
@@ -71,6 +73,12 @@ export async function makeFolders(python: string, folders: readonly FormFolder[]
 export async function removeFolders(folders: readonly FormFolder[]): Promise<void> {
   if (process.env.TORCHBRUSH_KEEP_FULL_SIZE === '1') return;
   for (const { form } of folders) await rm(folderOf(form), { recursive: true, force: true });
+}
+
+/** No tensor and no network: the next part needs the memory. */
+export function assertNothingLeft(): void {
+  const { tensors, networks } = memoryStats();
+  assert.deepEqual({ tensors, networks }, { tensors: 0, networks: 0 });
 }
 
 export async function makeInputs(folder: string): Promise<FullSizeInputs> {

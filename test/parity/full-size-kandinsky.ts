@@ -5,6 +5,7 @@ import type { TestContext } from 'node:test';
 
 import { ensurePython } from '../../scripts/python.js';
 import {
+  assertNothingLeft,
   type FullSizeInputs,
   folderOf,
   makeFolders,
@@ -57,6 +58,7 @@ export async function drawKandinsky(context: TestContext): Promise<void> {
       });
     }
     runner.dispose();
+    assertNothingLeft();
   }
 }
 

@@ -9,6 +9,7 @@ import type { ParityCase } from './case.js';
 import { checkExpected, compare } from './compare.js';
 import { type DiffusersResult, runDiffusers } from './diffusers.js';
 import {
+  assertNothingLeft,
   folderOf,
   makeFolders,
   makeInputs,
@@ -87,4 +88,6 @@ async function drawGroup(group: FormGroup, context: TestContext): Promise<void> 
       );
     });
   }
+  runner.dispose();
+  assertNothingLeft();
 }
