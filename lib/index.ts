@@ -88,6 +88,15 @@ export {
   type KandinskyTextToImageOptions,
   KandinskyV22Pipeline,
 } from './pipelines/kandinsky-text2img.js';
+export type { LatentConsistencyOptions } from './pipelines/latent-consistency.js';
+export {
+  type LatentConsistencyImageToImageOptions,
+  LatentConsistencyModelImg2ImgPipeline,
+} from './pipelines/latent-consistency-img2img.js';
+export {
+  LatentConsistencyModelPipeline,
+  type LatentConsistencyTextToImageOptions,
+} from './pipelines/latent-consistency-text2img.js';
 export type { LatentDecoder } from './pipelines/latent-origin.js';
 export {
   type LatentUpscaleComponents,

@@ -15,6 +15,14 @@ import { KandinskyV22CombinedPipeline } from './kandinsky-combined-text2img.js';
 import type { KandinskyCombinedComponents } from './kandinsky-components.js';
 import { KandinskyV22Img2ImgPipeline } from './kandinsky-img2img.js';
 import { KandinskyV22Pipeline } from './kandinsky-text2img.js';
+import {
+  type LatentConsistencyImageToImageOptions,
+  LatentConsistencyModelImg2ImgPipeline,
+} from './latent-consistency-img2img.js';
+import {
+  LatentConsistencyModelPipeline,
+  type LatentConsistencyTextToImageOptions,
+} from './latent-consistency-text2img.js';
 import type { FromPipeOptions, FromPretrainedOptions, PipelineClass } from './loading.js';
 import { DiffusionPipeline } from './pipeline.js';
 import type { StableDiffusionComponents } from './stable-diffusion.js';
@@ -46,12 +54,14 @@ import {
 /** Options of every text-to-image class; the class at hand refuses those that are not its own. */
 export type AnyTextToImageOptions = TextToImageOptions &
   XLTextToImageOptions &
+  LatentConsistencyTextToImageOptions &
   Partial<KandinskyCombinedOptions> &
   Partial<ControlNetTextToImageOptions>;
 
 /** Options of every image-to-image class; the class at hand refuses those that are not its own. */
 export type AnyImageToImageOptions = ImageToImageOptions &
   XLImageToImageOptions &
+  LatentConsistencyImageToImageOptions &
   Partial<KandinskyCombinedImageToImageOptions> &
   Partial<ControlNetImageToImageOptions>;
 
@@ -117,6 +127,12 @@ const families: readonly Family[] = [
       StableDiffusionXLControlNetImg2ImgPipeline,
       ['StableDiffusionXLControlNetPipeline', 'StableDiffusionXLControlNetImg2ImgPipeline'],
     ),
+  },
+  {
+    plain: tasks(LatentConsistencyModelPipeline, LatentConsistencyModelImg2ImgPipeline, [
+      'LatentConsistencyModelPipeline',
+      'LatentConsistencyModelImg2ImgPipeline',
+    ]),
   },
   {
     plain: tasks(

@@ -249,6 +249,23 @@ PRESETS: dict[str, Preset] = {
         pipeline="StableDiffusionXLImg2ImgPipeline",
         index={"force_zeros_for_empty_prompt": False, "requires_aesthetics_score": True},
     ),
+    # A latent consistency model: its UNet is told the guidance scale.
+    "lcm": Preset(
+        unet=unet_config(
+            [32, 64],
+            [CROSS_DOWN, PLAIN_DOWN],
+            16,
+            32,
+            layers_per_block=1,
+            attention_head_dim=8,
+            time_cond_proj_dim=32,
+        ),
+        vae=vae_config([32, 32], layers_per_block=1),
+        text=text_config(32, 2, 77),
+        scheduler="LCMScheduler",
+        schedule={**SD1_SCHEDULE, "original_inference_steps": 50, "steps_offset": 0},
+        pipeline="LatentConsistencyModelPipeline",
+    ),
     # The x2 upscaler: sees the small latents, embeds its time with random frequencies, predicts the
     # clean latents and a variance.
     "upscaler-x2": Preset(
