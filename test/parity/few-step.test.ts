@@ -13,8 +13,15 @@ import {
 
 const python = await ensurePython({ log: say });
 const { folder, remove } = await runFolder();
-const checkpoints = await makeCheckpoints(python, ['lcm:1']);
-await exportCheckpointPrograms(python, Object.values(checkpoints));
+const checkpoints = await makeCheckpoints(python, [
+  'lcm:1',
+  'xl-lcm:2',
+  'two-levels:1',
+  'three-levels:3',
+  'xl-base:1',
+]);
+const nets = await makeCheckpoints(python, ['control:1', 'control-xl:1']);
+await exportCheckpointPrograms(python, Object.values(checkpoints), Object.values(nets));
 
 const prompt = 'a red fox asleep on a green hill';
 const prompts = [prompt, 'two cats'];
@@ -70,10 +77,75 @@ const imageToImage = [
   redraw('given latents', {}, { tensors: { latents } }),
 ];
 
+// Stable Diffusion's own classes tell a distilled UNet the scale, too; image-to-image with
+// ControlNets does not.
+const told = caseOf('LCM in other pipelines', {
+  checkpoint: checkpoints['lcm:1'],
+  pipeline: 'StableDiffusionPipeline',
+  options: { prompt, ...size, numInferenceSteps: 3 },
+  seeds: 7,
+});
+const again = { pipeline: 'StableDiffusionImg2ImgPipeline', image: start } as const;
+const resize = { height: undefined, width: undefined };
+const control = { controlnet: nets['control:1'], controlImage: odd };
+const controlXL = { checkpoint: checkpoints['xl-lcm:2'], controlnet: nets['control-xl:1'] };
+const others = [
+  told('', {}),
+  told('a negative prompt is not asked', { negativePrompt: 'x' }, { differsFrom: undefined }),
+  told('TCD', { eta: 0.3 }, { scheduler: { class: 'TCDScheduler' } }),
+  told('image-to-image', resize, again),
+  told('ControlNet', resize, { ...control, pipeline: 'StableDiffusionControlNetPipeline' }),
+  told('ControlNet, image-to-image', size, {
+    ...control,
+    image: start,
+    pipeline: 'StableDiffusionControlNetImg2ImgPipeline',
+  }),
+  told('XL', {}, { checkpoint: controlXL.checkpoint, pipeline: 'StableDiffusionXLPipeline' }),
+  told('XL ControlNet, image-to-image', size, {
+    ...controlXL,
+    controlImage: odd,
+    image: start,
+    pipeline: 'StableDiffusionXLControlNetImg2ImgPipeline',
+  }),
+];
+
+// Turbo checkpoints are drawn without guidance, from steps that end at the noisiest timestep.
+const trailing = { timestepSpacing: 'trailing' };
+const turbo = caseOf('Turbo', {
+  checkpoint: checkpoints['three-levels:3'],
+  pipeline: 'StableDiffusionPipeline',
+  scheduler: {
+    class: 'EulerDiscreteScheduler',
+    config: { ...trailing, predictionType: 'epsilon' },
+  },
+  options: { prompt, height: 40, width: 24, guidanceScale: 0, numInferenceSteps: 1 },
+  seeds: 8,
+});
+const xlTurbo = {
+  checkpoint: checkpoints['xl-base:1'],
+  pipeline: 'StableDiffusionXLPipeline',
+  scheduler: { class: 'EulerAncestralDiscreteScheduler', config: trailing },
+} as const;
+const xlAgain = { ...xlTurbo, pipeline: 'StableDiffusionXLImg2ImgPipeline', image: odd } as const;
+const half = { ...resize, numInferenceSteps: 2, strength: 0.5 };
+const tcd = { scheduler: { class: 'TCDScheduler' } };
+const lcm = { scheduler: { class: 'LCMScheduler' } };
+const turbos = [
+  turbo('', {}),
+  turbo('image-to-image', half, { ...again, image: odd }),
+  turbo('XL', {}, xlTurbo),
+  turbo('XL, four steps', { numInferenceSteps: 4, prompt: prompts }, xlTurbo),
+  turbo('XL, image-to-image', half, xlAgain),
+  turbo('TCD', { numInferenceSteps: 4, eta: 0.3 }, tcd),
+  turbo('TCD, image-to-image', { ...half, numInferenceSteps: 5 }, { ...again, ...tcd }),
+  turbo('XL, TCD', { numInferenceSteps: 3, eta: 1 }, { ...xlTurbo, ...tcd, seeds: [9] }),
+  turbo('XL, LCM with a little guidance', { ...half, guidanceScale: 1.5 }, { ...xlAgain, ...lcm }),
+];
+
 describeSuite({
   subject: 'few-step checkpoints',
   python,
   folder,
-  cases: [...textToImage, ...imageToImage],
+  cases: [...textToImage, ...imageToImage, ...others, ...turbos],
   remove,
 });

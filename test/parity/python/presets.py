@@ -4,7 +4,7 @@ cover what a loader or an exporter may take for granted by mistake: levels, head
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Config = dict[str, Any]
@@ -341,6 +341,13 @@ PRESETS: dict[str, Preset] = {
     ),
 }
 
+# Stable Diffusion XL as a latent consistency model.
+PRESETS["xl-lcm"] = replace(
+    PRESETS["xl-base"],
+    unet={**PRESETS["xl-base"].unet, "time_cond_proj_dim": 24},
+    scheduler="LCMScheduler",
+    schedule={**SDXL_SCHEDULE, "original_inference_steps": 50},
+)
 
 # What a ControlNet has no use for.
 _UNET_ONLY = ("sample_size", "out_channels", "up_block_types")
