@@ -38,6 +38,13 @@ export {
   type ImageToImagePipeline,
   type TextToImagePipeline,
 } from './pipelines/auto.js';
+export {
+  type ChainOptions,
+  type ChainStepEvent,
+  chain,
+  type Stage,
+  type StageOptions,
+} from './pipelines/chain.js';
 export type {
   ComponentOverrides,
   ComponentSet,
