@@ -9,6 +9,7 @@ import {
   Generator,
   type Image,
   memoryStats,
+  type Pictures,
   StableDiffusionImg2ImgPipeline,
   StableDiffusionPipeline,
   type Tensor,
@@ -146,7 +147,7 @@ test('nothing is left of a chain that fails or is stopped', async () => {
 test('a stage may hand on what it was given', async () => {
   const { images } = await chain([
     () => draw.generate({ ...small, ...latent }),
-    async (image) => ({ images: image as Tensor }),
+    async (image): Promise<Pictures<Tensor>> => ({ images: image as Tensor }),
   ]);
   assert.equal(images.disposed, false);
   images.dispose();

@@ -13,13 +13,7 @@ import {
 
 const python = await ensurePython({ log: say });
 const { folder, remove } = await runFolder();
-const checkpoints = await makeCheckpoints(python, [
-  'lcm:1',
-  'xl-lcm:2',
-  'two-levels:1',
-  'three-levels:3',
-  'xl-base:1',
-]);
+const checkpoints = await makeCheckpoints(python, ['lcm:1', 'xl-lcm:2', 'turbo:3', 'xl-turbo:1']);
 const nets = await makeCheckpoints(python, ['control:1', 'control-xl:1']);
 await exportCheckpointPrograms(python, Object.values(checkpoints), Object.values(nets));
 
@@ -109,36 +103,30 @@ const others = [
   }),
 ];
 
-// Turbo checkpoints are drawn without guidance, from steps that end at the noisiest timestep.
-const trailing = { timestepSpacing: 'trailing' };
+// Turbo checkpoints are drawn without guidance.
 const turbo = caseOf('Turbo', {
-  checkpoint: checkpoints['three-levels:3'],
+  checkpoint: checkpoints['turbo:3'],
   pipeline: 'StableDiffusionPipeline',
-  scheduler: {
-    class: 'EulerDiscreteScheduler',
-    config: { ...trailing, predictionType: 'epsilon' },
-  },
   options: { prompt, height: 40, width: 24, guidanceScale: 0, numInferenceSteps: 1 },
   seeds: 8,
 });
-const xlTurbo = {
-  checkpoint: checkpoints['xl-base:1'],
+const xl = {
+  checkpoint: checkpoints['xl-turbo:1'],
   pipeline: 'StableDiffusionXLPipeline',
-  scheduler: { class: 'EulerAncestralDiscreteScheduler', config: trailing },
 } as const;
-const xlAgain = { ...xlTurbo, pipeline: 'StableDiffusionXLImg2ImgPipeline', image: odd } as const;
+const xlAgain = { ...xl, pipeline: 'StableDiffusionXLImg2ImgPipeline', image: odd } as const;
 const half = { ...resize, numInferenceSteps: 2, strength: 0.5 };
 const tcd = { scheduler: { class: 'TCDScheduler' } };
 const lcm = { scheduler: { class: 'LCMScheduler' } };
 const turbos = [
   turbo('', {}),
   turbo('image-to-image', half, { ...again, image: odd }),
-  turbo('XL', {}, xlTurbo),
-  turbo('XL, four steps', { numInferenceSteps: 4, prompt: prompts }, xlTurbo),
-  turbo('XL, image-to-image', half, xlAgain),
   turbo('TCD', { numInferenceSteps: 4, eta: 0.3 }, tcd),
   turbo('TCD, image-to-image', { ...half, numInferenceSteps: 5 }, { ...again, ...tcd }),
-  turbo('XL, TCD', { numInferenceSteps: 3, eta: 1 }, { ...xlTurbo, ...tcd, seeds: [9] }),
+  turbo('XL', {}, xl),
+  turbo('XL, four steps', { numInferenceSteps: 4, prompt: prompts }, xl),
+  turbo('XL, image-to-image', half, xlAgain),
+  turbo('XL, TCD', { numInferenceSteps: 3, eta: 1 }, { ...xl, ...tcd, seeds: [9] }),
   turbo('XL, LCM with a little guidance', { ...half, guidanceScale: 1.5 }, { ...xlAgain, ...lcm }),
 ];
 

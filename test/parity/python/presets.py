@@ -341,6 +341,21 @@ PRESETS: dict[str, Preset] = {
     ),
 }
 
+# As SD-Turbo and SDXL-Turbo were published.
+TURBO_SCHEDULE: Config = {
+    **SDXL_SCHEDULE,
+    "sigma_max": None,
+    "sigma_min": None,
+    "timestep_spacing": "trailing",
+    "timestep_type": "discrete",
+}
+PRESETS["turbo"] = replace(
+    PRESETS["three-levels"], scheduler="EulerDiscreteScheduler", schedule=TURBO_SCHEDULE
+)
+PRESETS["xl-turbo"] = replace(
+    PRESETS["xl-base"], scheduler="EulerAncestralDiscreteScheduler", schedule=TURBO_SCHEDULE
+)
+
 # Stable Diffusion XL as a latent consistency model.
 PRESETS["xl-lcm"] = replace(
     PRESETS["xl-base"],
