@@ -13,9 +13,19 @@ import {
 
 const python = await ensurePython({ log: say });
 const { folder, remove } = await runFolder();
-const checkpoints = await makeCheckpoints(python, ['lcm:1', 'xl-lcm:2', 'turbo:3', 'xl-turbo:1']);
-const nets = await makeCheckpoints(python, ['control:1', 'control-xl:1']);
-await exportCheckpointPrograms(python, Object.values(checkpoints), Object.values(nets));
+const {
+  'control:1': net,
+  'control-xl:1': netXL,
+  ...checkpoints
+} = await makeCheckpoints(python, [
+  'lcm:1',
+  'xl-lcm:2',
+  'turbo:3',
+  'xl-turbo:1',
+  'control:1',
+  'control-xl:1',
+]);
+await exportCheckpointPrograms(python, Object.values(checkpoints), [net, netXL]);
 
 const prompt = 'a red fox asleep on a green hill';
 const prompts = [prompt, 'two cats'];
@@ -81,8 +91,8 @@ const told = caseOf('LCM in other pipelines', {
 });
 const again = { pipeline: 'StableDiffusionImg2ImgPipeline', image: start } as const;
 const resize = { height: undefined, width: undefined };
-const control = { controlnet: nets['control:1'], controlImage: odd };
-const controlXL = { checkpoint: checkpoints['xl-lcm:2'], controlnet: nets['control-xl:1'] };
+const control = { controlnet: net, controlImage: odd };
+const controlXL = { checkpoint: checkpoints['xl-lcm:2'], controlnet: netXL };
 const others = [
   told('', {}),
   told('a negative prompt is not asked', { negativePrompt: 'x' }, { differsFrom: undefined }),
