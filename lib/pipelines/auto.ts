@@ -92,7 +92,7 @@ type AnyClass<Pipeline> = PipelineClass<AnyComponents, Pipeline> & {
 interface Tasks {
   textToImage: AnyClass<TextToImagePipeline>;
   imageToImage: AnyClass<ImageToImagePipeline>;
-  /** `_class_name` of its checkpoints. */
+  /** `_class_name` of its checkpoints. Those of inpainting classes may hold a plain UNet. */
   names: readonly string[];
   /** Classes of the same checkpoints without all of their parts. */
   parts: readonly (abstract new (
@@ -110,22 +110,32 @@ const families: readonly Family[] = [
     plain: tasks(StableDiffusionPipeline, StableDiffusionImg2ImgPipeline, [
       'StableDiffusionPipeline',
       'StableDiffusionImg2ImgPipeline',
+      'StableDiffusionInpaintPipeline',
     ]),
     withControlNet: tasks(
       StableDiffusionControlNetPipeline,
       StableDiffusionControlNetImg2ImgPipeline,
-      ['StableDiffusionControlNetPipeline', 'StableDiffusionControlNetImg2ImgPipeline'],
+      [
+        'StableDiffusionControlNetPipeline',
+        'StableDiffusionControlNetImg2ImgPipeline',
+        'StableDiffusionControlNetInpaintPipeline',
+      ],
     ),
   },
   {
     plain: tasks(StableDiffusionXLPipeline, StableDiffusionXLImg2ImgPipeline, [
       'StableDiffusionXLPipeline',
       'StableDiffusionXLImg2ImgPipeline',
+      'StableDiffusionXLInpaintPipeline',
     ]),
     withControlNet: tasks(
       StableDiffusionXLControlNetPipeline,
       StableDiffusionXLControlNetImg2ImgPipeline,
-      ['StableDiffusionXLControlNetPipeline', 'StableDiffusionXLControlNetImg2ImgPipeline'],
+      [
+        'StableDiffusionXLControlNetPipeline',
+        'StableDiffusionXLControlNetImg2ImgPipeline',
+        'StableDiffusionXLControlNetInpaintPipeline',
+      ],
     ),
   },
   {
@@ -141,8 +151,10 @@ const families: readonly Family[] = [
       [
         'KandinskyV22Pipeline',
         'KandinskyV22Img2ImgPipeline',
+        'KandinskyV22InpaintPipeline',
         'KandinskyV22CombinedPipeline',
         'KandinskyV22Img2ImgCombinedPipeline',
+        'KandinskyV22InpaintCombinedPipeline',
       ],
       [KandinskyV22Pipeline, KandinskyV22Img2ImgPipeline],
     ),
