@@ -1,5 +1,5 @@
 // What stands in for the checkpoints that the guide names.
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 
 import { packageRoot } from '../../lib/package-root.js';
 import {
@@ -70,7 +70,8 @@ export async function randomStandIns(python: string): Promise<StandIns> {
       ...pipelines,
       ...controlnets,
       'kandinsky-community/kandinsky-2-2-decoder': decoder,
-      'kandinsky-community/kandinsky-2-2-prior': prior,
+      // As the decoder's README.md names it.
+      [`kandinsky-community/${basename(prior)}`]: prior,
     },
     side: 32,
   };
