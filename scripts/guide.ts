@@ -1,5 +1,5 @@
-// npm run guide: checks the types of the examples in docs/guide.md, runs them, and compares what they
-// draw with the pictures there.
+// npm run guide: runs the examples in docs/guide.md and compares what they draw with the pictures
+// there. (npm run types checks their types.)
 //   --embedded   only what the embedded model can run, without Python
 //   --pictures   the same, and puts what they draw into docs/images
 import { parseArgs } from 'node:util';
@@ -11,18 +11,14 @@ import {
   pictureDifference,
   shownPictures,
 } from './guide/pictures.js';
-import { inWorkFolder, play, typeErrors } from './guide/play.js';
+import { inWorkFolder, play } from './guide/play.js';
 import { readSections, type Section } from './guide/sections.js';
 import { ensurePython } from './python.js';
 
 const { values } = parseArgs({
   options: { embedded: { type: 'boolean' }, pictures: { type: 'boolean' } },
 });
-const sections = await readSections();
-const { embedded, others } = splitSections(sections);
-
-const errors = await inWorkFolder(embeddedStandIns, sections, typeErrors);
-say('types', errors === '' ? undefined : errors);
+const { embedded, others } = splitSections(await readSections());
 await inWorkFolder(embeddedStandIns, embedded, async (folder) => {
   await run(embedded, folder);
   for (const name of await shownPictures()) await lookAfterPicture(name, folder);

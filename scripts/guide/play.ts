@@ -1,15 +1,14 @@
 // Runs sections of the guide in a folder where every name in them leads to something small.
-import { execFile, fork } from 'node:child_process';
+import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
+import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { loadImage } from '../../lib/index.js';
 import { packageRoot } from '../../lib/package-root.js';
-import type { Section } from './sections.js';
+import { fileOf, type Section, writeSections } from './sections.js';
 
 export interface StandIns {
   /** The folder of each checkpoint, by the name that the guide has for it. */
@@ -37,7 +36,7 @@ export async function inWorkFolder<Result>(
   const folder = await mkdtemp(join(tmpdir(), 'torchbrush-guide-'));
   try {
     await furnish(folder, standIns);
-    for (const section of sections) await writeFile(join(folder, fileOf(section)), section.code);
+    await writeSections(sections, folder);
     return await action(folder);
   } finally {
     await rm(folder, { recursive: true, force: true });
@@ -53,32 +52,6 @@ async function furnish(folder: string, { checkpoints, side }: StandIns): Promise
     await mkdir(join(folder, dirname(name)), { recursive: true });
     await symlink(target, join(folder, name), 'dir');
   }
-  await writeFile(join(folder, 'tsconfig.json'), JSON.stringify(tsconfig));
-}
-
-/** The package's own settings, with the package in place of an installed one. */
-const tsconfig = {
-  extends: join(packageRoot, 'tsconfig.json'),
-  compilerOptions: {
-    paths: { torchbrush: [join(packageRoot, 'lib', 'index.ts')] },
-    typeRoots: [join(packageRoot, 'node_modules', '@types')],
-  },
-  include: ['*.mts'],
-};
-
-function fileOf({ title }: Section): string {
-  return `${title.toLowerCase().replaceAll(/[^\w]+/g, '-')}.mts`;
-}
-
-/** What the compiler says of the sections in a folder, with the lines of the guide; '' if nothing. */
-export async function typeErrors(folder: string): Promise<string> {
-  const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc');
-  return await new Promise((resolve, reject) => {
-    execFile(process.execPath, [tsc, '-p', folder], { cwd: folder }, (error, stdout, stderr) => {
-      if (error !== null && stdout === '') reject(new Error(stderr, { cause: error }));
-      else resolve(stdout);
-    });
-  });
 }
 
 export interface Outcome {
@@ -98,7 +71,8 @@ export async function play(
   const child = fork(childProgram, [folder, ...sections.map(fileOf)], {
     cwd: packageRoot,
     execArgv: ['--import', 'tsx'],
-    env: { ...process.env, TSX_TSCONFIG_PATH: join(folder, 'tsconfig.json') },
+    // Its paths lead from the package's name to lib/.
+    env: { ...process.env, TSX_TSCONFIG_PATH: join(packageRoot, 'tsconfig.json') },
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   });
   const tell = (result: Pick<Outcome, 'seconds' | 'error'>) => {

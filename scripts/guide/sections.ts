@@ -1,5 +1,5 @@
 // The examples of docs/guide.md: what stands under one heading is one program.
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { packageRoot } from '../../lib/package-root.js';
@@ -47,7 +47,10 @@ export function checkpointsOf({ code }: Section): string[] {
   return [...new Set(code.match(/(?<=')[\w.-]+\/[\w.-]+(?=')/g))];
 }
 
-/** The pictures that a section writes. */
-export function picturesOf({ code }: Section): string[] {
-  return Array.from(code.matchAll(/\.save\('([\w-]+)\.png'\)/g), ([, name]) => name as string);
+export function fileOf({ title }: Section): string {
+  return `${title.toLowerCase().replaceAll(/\W+/g, '-')}.mts`;
+}
+
+export async function writeSections(sections: readonly Section[], folder: string): Promise<void> {
+  for (const section of sections) await writeFile(join(folder, fileOf(section)), section.code);
 }
