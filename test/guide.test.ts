@@ -46,5 +46,6 @@ describe('the guide', () => {
       { title: 'C', code: '\n\n\n\n\n\n\n\n\n\nlet c;\n' },
     ]);
     assert.throws(() => sectionsOf('# A\n```ts\nlet a;\n'), /not closed/);
+    assert.throws(() => sectionsOf('# A\n```ts\na;\n```\n# A\n```ts\nb;\n```\n'), /same title/);
   });
 });

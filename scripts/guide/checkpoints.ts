@@ -62,7 +62,7 @@ export async function randomStandIns(python: string): Promise<StandIns> {
   const controlnets = mapValues(randomControlNets, (maker) => made[maker]);
   await exportCheckpointPrograms(
     python,
-    [...new Set([...Object.values(pipelines), prior, decoder])],
+    [...Object.values(pipelines), prior, decoder],
     Object.values(controlnets),
   );
   return {

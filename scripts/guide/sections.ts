@@ -12,11 +12,11 @@ export interface Section {
   code: string;
 }
 
-/** @throws Error where a block is not closed */
 export async function readSections(): Promise<Section[]> {
   return sectionsOf(await readFile(guide, 'utf8'));
 }
 
+/** @throws Error where a block is not closed, or two sections have one title */
 export function sectionsOf(markdown: string): Section[] {
   const sections: { title: string; lines: string[] }[] = [];
   let fence: string | undefined;
@@ -34,12 +34,14 @@ export function sectionsOf(markdown: string): Section[] {
     }
   }
   if (fence !== undefined) throw new Error('The last block of code is not closed.');
-  return sections
-    .filter(({ lines }) => lines.length > 0)
-    .map(({ title, lines }) => ({
-      title,
-      code: `${Array.from(lines, (l) => l ?? '').join('\n')}\n`,
-    }));
+  const withCode = sections.filter(({ lines }) => lines.length > 0);
+  if (new Set(withCode.map(fileOf)).size < withCode.length) {
+    throw new Error('Two sections have the same title.');
+  }
+  return withCode.map(({ title, lines }) => ({
+    title,
+    code: `${Array.from(lines, (line) => line ?? '').join('\n')}\n`,
+  }));
 }
 
 /** Names on the hub, or folders, of the checkpoints that a section loads. */
@@ -47,7 +49,7 @@ export function checkpointsOf({ code }: Section): string[] {
   return [...new Set(code.match(/(?<=')[\w.-]+\/[\w.-]+(?=')/g))];
 }
 
-export function fileOf({ title }: Section): string {
+export function fileOf({ title }: Pick<Section, 'title'>): string {
   return `${title.toLowerCase().replaceAll(/\W+/g, '-')}.mts`;
 }
 
