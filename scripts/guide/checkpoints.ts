@@ -73,7 +73,7 @@ export async function randomStandIns(python: string): Promise<StandIns> {
       // As the decoder's README.md names it.
       [`kandinsky-community/${basename(prior)}`]: prior,
     },
-    side: 32,
+    side: 16,
   };
 }
 
