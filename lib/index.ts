@@ -1,8 +1,11 @@
 export type { AdapterWeight, FuseLoraOptions, LoadLoraOptions } from './adapters/lora.js';
 export type { LoadTextualInversionOptions } from './adapters/textual-inversion.js';
+export type { DownloadProgress, HubOptions } from './checkpoints/hub-settings.js';
 export {
   CheckpointError,
   DisposedError,
+  HubError,
+  type HubErrorCode,
   ImageError,
   InvalidArgumentError,
   LibtorchNotFoundError,
@@ -40,6 +43,7 @@ export {
 } from './pipelines/auto.js';
 export type {
   ComponentOverrides,
+  ComponentProgress,
   ComponentSet,
   LoadProgress,
 } from './pipelines/components.js';
