@@ -85,8 +85,8 @@ export class HubClient {
   }
 
   /** Waits before another try; longer each time. @throws the signal's reason */
-  async pause(tries: number, milliseconds = 500 * 2 ** tries): Promise<void> {
-    await sleep(milliseconds, undefined, { signal: this.#signal }).catch(() => {});
+  async pause(tries: number, delay = this.settings.retryDelay * 2 ** (tries - 1)): Promise<void> {
+    await sleep(delay, undefined, { signal: this.#signal }).catch(() => {});
     this.#signal?.throwIfAborted();
   }
 
@@ -109,9 +109,9 @@ export class HubClient {
       if (response instanceof Response) {
         if (response.ok || response.status === 416) return response;
         const error = await answerError(this, response);
-        const wait = retryDelay(response.headers) ?? 500 * 2 ** tries;
+        const wait = requestedDelay(response.headers);
         const isPassing = [408, 429, 500, 502, 503, 504].includes(response.status);
-        if (!isPassing || tries >= mostTries || wait > longestWait) throw error;
+        if (!isPassing || tries >= mostTries || (wait ?? 0) > longestWait) throw error;
         await this.pause(tries, wait);
       } else {
         if (tries >= mostTries) throw this.unreachable(response.fault);
@@ -186,7 +186,7 @@ async function wholeBody(response: Response): Promise<Uint8Array<ArrayBuffer>> {
 }
 
 /** Milliseconds that the server asks to wait for, in the standard's header or in the hub's. */
-function retryDelay(headers: Headers): number | undefined {
+function requestedDelay(headers: Headers): number | undefined {
   const after = headers.get('retry-after');
   if (after !== null && /^\d+$/.test(after)) return Number(after) * 1000;
   if (after !== null && !Number.isNaN(Date.parse(after))) {

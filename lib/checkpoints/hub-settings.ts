@@ -52,6 +52,8 @@ export interface HubSettings {
   answerTimeout: number;
   /** Milliseconds that a transfer may stand still. */
   stallTimeout: number;
+  /** Milliseconds before the second try; the double before each one more. */
+  retryDelay: number;
 }
 
 export const hubOptionNames: readonly (keyof HubOptions)[] = [
@@ -124,6 +126,7 @@ export async function hubSettings(access: HubAccess): Promise<HubSettings> {
     offline,
     answerTimeout: seconds(env.HF_HUB_ETAG_TIMEOUT) ?? 10_000,
     stallTimeout: seconds(env.HF_HUB_DOWNLOAD_TIMEOUT) ?? 10_000,
+    retryDelay: 1000,
   };
 }
 

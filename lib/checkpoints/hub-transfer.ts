@@ -1,6 +1,7 @@
 // Brings one file into the cache: begun transfers go on where they stopped, and nothing gets a name
 // before its size and hash are right.
 import { createHash, type Hash } from 'node:crypto';
+import { constants } from 'node:fs';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 
 import { HubError } from '../errors.js';
@@ -53,7 +54,7 @@ async function receive(
   options: TransferOptions,
 ): Promise<void> {
   const partial = partialOf(blob);
-  const handle = await open(partial, 'a+');
+  const handle = await open(partial, constants.O_RDWR | constants.O_CREAT);
   let isFine = false;
   try {
     const content = new Content(handle, file);
@@ -62,16 +63,22 @@ async function receive(
     isFine = content.isRight();
     if (!isFine && wasBegun) {
       // What an earlier transfer has left may be wrong; only a whole one is proof.
-      await content.restart();
+      content.restart();
       await fill(client, content, file, options);
       isFine = content.isRight();
     }
-    if (isFine) await handle.datasync();
+    if (isFine) {
+      await handle.truncate(file.size);
+      await handle.datasync();
+    }
   } finally {
     await handle.close();
   }
   if (isFine) {
-    await rename(partial, blob);
+    await rename(partial, blob).catch((error: unknown) => {
+      // Another process has brought the same, because the lock did not hold.
+      if (!isFile(blob, file.size)) throw error;
+    });
     return;
   }
   await rm(partial, { force: true });
@@ -81,7 +88,10 @@ async function receive(
   );
 }
 
-/** A file that is being written, and the hash of what it holds. */
+/**
+ * A file that is being written, and the hash of what it holds. Each byte is written to its own place
+ * and nothing is cut off meanwhile, so that two processes at the same file do no harm.
+ */
 class Content {
   bytes = 0;
   readonly #handle: FileHandle;
@@ -96,11 +106,10 @@ class Content {
 
   /** Takes what an earlier transfer has left. False where there is nothing. */
   async resume(): Promise<boolean> {
-    const { size } = await this.#handle.stat();
-    if (size > this.#file.size) await this.restart();
     const buffer = Buffer.alloc(2 ** 20);
-    while (this.bytes < Math.min(size, this.#file.size)) {
-      const { bytesRead } = await this.#handle.read(buffer, 0, buffer.length, this.bytes);
+    while (this.bytes < this.#file.size) {
+      const wanted = Math.min(buffer.length, this.#file.size - this.bytes);
+      const { bytesRead } = await this.#handle.read(buffer, 0, wanted, this.bytes);
       if (bytesRead === 0) break;
       this.#hash.update(buffer.subarray(0, bytesRead));
       this.bytes += bytesRead;
@@ -108,8 +117,7 @@ class Content {
     return this.bytes > 0;
   }
 
-  async restart(): Promise<void> {
-    await this.#handle.truncate(0);
+  restart(): void {
     this.#hash = newHash(this.#file);
     this.bytes = 0;
   }
@@ -117,7 +125,8 @@ class Content {
   async append(chunk: Uint8Array): Promise<void> {
     let written = 0;
     while (written < chunk.length) {
-      const { bytesWritten } = await this.#handle.write(chunk, written);
+      const [length, place] = [chunk.length - written, this.bytes + written];
+      const { bytesWritten } = await this.#handle.write(chunk, written, length, place);
       written += bytesWritten;
     }
     this.#hash.update(chunk);
@@ -171,7 +180,7 @@ async function receiveSome(
   const begin = response.status === 206 ? rangeStart(response.headers) : 0;
   if (response.status === 416 || begin !== content.bytes) {
     // The server gives the whole file only, or another part of it.
-    await content.restart();
+    content.restart();
     if (response.status !== 200) {
       await response.body?.cancel();
       return new Error(`an unexpected part of the file (${response.status})`);

@@ -26,28 +26,29 @@ export async function transferAll(
   files: readonly HubFile[],
   { onProgress, signal }: HubAccess,
 ): Promise<void> {
-  await requireSpace(cache, files);
-  const report = reporter(client.repository, files, onProgress);
+  // Files of the same content are one blob.
+  const blobs = [...new Map(files.map((file) => [file.hash, file])).values()];
+  await requireSpace(cache, blobs);
+  const report = reporter(client.repository, blobs, onProgress);
   const failure = new AbortController();
   const signals = [failure.signal, ...(signal === undefined ? [] : [signal])];
   const options = { commit, signal: AbortSignal.any(signals) };
   // The largest first: the last one to end should be small.
-  const waiting = files.toSorted((a, b) => a.size - b.size);
+  const waiting = blobs.toSorted((a, b) => a.size - b.size);
   const work = async () => {
-    for (let file = waiting.pop(); file !== undefined; file = waiting.pop()) {
-      const { name } = file;
-      await transfer(client, cache, file, { ...options, onBytes: (bytes) => report(name, bytes) });
-      await cache.link(commit, file);
+    for (let blob = waiting.pop(); blob !== undefined; blob = waiting.pop()) {
+      const { name, hash } = blob;
+      await transfer(client, cache, blob, { ...options, onBytes: (bytes) => report(name, bytes) });
+      for (const file of files) if (file.hash === hash) await cache.link(commit, file);
     }
   };
-  const workers = Array.from({ length: Math.min(mostAtOnce, files.length) }, () =>
+  const workers = Array.from({ length: Math.min(mostAtOnce, blobs.length) }, () =>
     work().catch((error: unknown) => {
       waiting.length = 0;
       failure.abort(error);
-      throw error;
     }),
   );
-  await Promise.allSettled(workers);
+  await Promise.all(workers);
   signal?.throwIfAborted();
   if (failure.signal.aborted) throw failure.signal.reason;
 }
@@ -64,6 +65,7 @@ function reporter(
   let bytes = 0;
   let last = 0;
   return (file, fileBytes) => {
+    if (fileBytes === here.get(file)) return;
     bytes += fileBytes - (here.get(file) ?? 0);
     here.set(file, fileBytes);
     const fileSize = sizes.get(file) ?? 0;
