@@ -161,7 +161,7 @@ export class HubClient {
   /** @internal */
   unreachable(cause: unknown): HubError {
     return new HubError(
-      `${this.settings.endpoint} cannot be reached: ${deepest(cause)}. Check the network, HTTPS_PROXY and HF_ENDPOINT; localFilesOnly takes what is in the cache.`,
+      `${this.settings.endpoint} cannot be reached: ${deepest(cause)}. Check the network and HF_ENDPOINT; localFilesOnly takes what is in the cache.`,
       { code: 'ERR_HUB_NETWORK', cause },
     );
   }
