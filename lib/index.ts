@@ -1,8 +1,11 @@
 export type { AdapterWeight, FuseLoraOptions, LoadLoraOptions } from './adapters/lora.js';
 export type { LoadTextualInversionOptions } from './adapters/textual-inversion.js';
+export type { DownloadProgress, HubOptions } from './checkpoints/hub-settings.js';
 export {
   CheckpointError,
   DisposedError,
+  HubError,
+  type HubErrorCode,
   ImageError,
   InvalidArgumentError,
   LibtorchNotFoundError,
@@ -47,6 +50,7 @@ export {
 } from './pipelines/chain.js';
 export type {
   ComponentOverrides,
+  ComponentProgress,
   ComponentSet,
   LoadProgress,
 } from './pipelines/components.js';
