@@ -32,6 +32,7 @@ export { TextEncoder } from './networks/text-encoder.js';
 export { UNet } from './networks/unet.js';
 export { VisionEncoder } from './networks/vision-encoder.js';
 export { defaults } from './options.js';
+export { demoModel } from './package-root.js';
 export {
   AutoPipelineForImage2Image,
   AutoPipelineForText2Image,

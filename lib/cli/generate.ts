@@ -6,6 +6,7 @@ import { type Command, InvalidArgumentError as CommanderArgumentError, Option } 
 
 import type { Image } from '../image.js';
 import { defaults } from '../options.js';
+import { demoModel } from '../package-root.js';
 import { AutoPipelineForImage2Image, AutoPipelineForText2Image } from '../pipelines/auto.js';
 import type { DiffusionPipeline } from '../pipelines/pipeline.js';
 import { schedulerClass, schedulerNames } from '../schedulers/index.js';
@@ -52,7 +53,11 @@ const usual = "the pipeline's default, for Stable Diffusion ";
 
 function addCommon(command: Command): Command {
   return command
-    .requiredOption('--model <folder>', 'checkpoint folder in diffusers layout')
+    .requiredOption(
+      '--model <folder>',
+      "checkpoint folder in diffusers layout; 'demo' is the embedded model",
+      (model) => (model === 'demo' ? demoModel : model),
+    )
     .requiredOption('--prompt <text>', 'what the picture should show')
     .option('--negative-prompt <text>', 'what it should not show')
     .option(
