@@ -1,6 +1,6 @@
 // ControlNets with Stable Diffusion and Stable Diffusion XL against diffusers.
 import { ensurePython } from '../../scripts/python.js';
-import type { CaseOptions, ParityCase } from './case.js';
+import { caseOf } from './case.js';
 import { describeSuite, say } from './suite.js';
 import {
   exportCheckpointPrograms,
@@ -44,16 +44,6 @@ const pixels = {
   shape: [2, 3, 32, 24],
 };
 const latents = await saveTensor(folder, 'latents', [1, 4, 16, 12]);
-
-function caseOf(plain: string, common: Omit<ParityCase, 'name'>) {
-  return (name: string, options: CaseOptions, rest: Partial<ParityCase> = {}): ParityCase => ({
-    ...common,
-    name: name === '' ? plain : `${plain}, ${name}`,
-    options: { ...common.options, ...options },
-    ...(name !== '' && { differsFrom: plain }),
-    ...rest,
-  });
-}
 
 const several = {
   controlnet: [nets['control:1'], nets['control:2:controlnet-sd15-canny']],

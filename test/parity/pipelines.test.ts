@@ -152,7 +152,8 @@ async function makeCases(): Promise<ParityCase[]> {
     ...schedulerMatrix(subject('two-levels:1:sd15', 24, 32, small)),
     ...layouts,
     { ...(mended as ParityCase), scheduler: leading },
-    ...thinMatrix(subject('three-levels:3', 32, 24, small), 0),
+    // The network halves 10×6 latents to 5×3 and 3×2, and must find the way back.
+    ...thinMatrix(subject('three-levels:3', 24, 40, small), 0),
     ...thinMatrix(subject('four-levels:4', 104, 72, odd), 1),
     ...thinMatrix(subject('factor-one:6', 16, 24, small), 2),
     ...imageToImageOptions(inputs),

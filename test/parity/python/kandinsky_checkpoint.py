@@ -105,6 +105,8 @@ def preset(width: int, unet: list[int], movq: list[int], layers: int, groups: in
 PRESETS: dict[str, Config] = {
     "two-levels": preset(24, [32, 64], [32, 32], layers=1, groups=8),
     "three-levels": preset(40, [16, 32, 48], [32, 32, 64], layers=2, groups=8),
+    # The published factor, 8: pictures of the usual size are quickly drawn.
+    "four-levels": preset(24, [16, 32], [32, 32, 32, 32], layers=1, groups=8),
 }
 
 # As published, fields of other classes among them.
