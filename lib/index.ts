@@ -1,8 +1,11 @@
 export type { AdapterWeight, FuseLoraOptions, LoadLoraOptions } from './adapters/lora.js';
 export type { LoadTextualInversionOptions } from './adapters/textual-inversion.js';
+export type { DownloadProgress, HubOptions } from './checkpoints/hub-settings.js';
 export {
   CheckpointError,
   DisposedError,
+  HubError,
+  type HubErrorCode,
   ImageError,
   InvalidArgumentError,
   LibtorchNotFoundError,
@@ -32,6 +35,7 @@ export { TextEncoder } from './networks/text-encoder.js';
 export { UNet } from './networks/unet.js';
 export { VisionEncoder } from './networks/vision-encoder.js';
 export { defaults } from './options.js';
+export { demoModel } from './package-root.js';
 export {
   AutoPipelineForImage2Image,
   AutoPipelineForText2Image,
@@ -47,6 +51,7 @@ export {
 } from './pipelines/chain.js';
 export type {
   ComponentOverrides,
+  ComponentProgress,
   ComponentSet,
   LoadProgress,
 } from './pipelines/components.js';

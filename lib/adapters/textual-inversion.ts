@@ -7,13 +7,19 @@ import { concat } from '../ops.js';
 import { Tensor } from '../tensor.js';
 import { tokenSequence } from '../tokenizer/clip-tokenizer.js';
 import type { ClipTokenizer } from '../tokenizer/index.js';
-import { findTensorFile, readTensorFile, readTensors, type TensorFile } from './tensor-file.js';
+import {
+  type AdapterFileOptions,
+  findTensorFile,
+  readTensorFile,
+  readTensors,
+  type TensorFile,
+} from './tensor-file.js';
 
-export interface LoadTextualInversionOptions {
+export interface LoadTextualInversionOptions extends Omit<AdapterFileOptions, 'token'> {
   /** What to write in prompts; the name in the file unless given. */
   token?: string;
-  /** Name of the file, where the path is a folder. */
-  weightName?: string;
+  /** Access token for the hub, instead of `HF_TOKEN`. */
+  hfToken?: string;
 }
 
 interface Inversion {
@@ -78,12 +84,17 @@ export class TextualInversions {
    * @throws CheckpointError for a file of another kind or vectors of another width
    * @throws InvalidArgumentError for a token that the tokenizer has already
    */
-  async load(path: string, options: LoadTextualInversionOptions): Promise<void> {
-    const { token, weightName } = options;
+  async load(
+    path: string,
+    { token, hfToken, ...where }: LoadTextualInversionOptions,
+  ): Promise<void> {
     if (token !== undefined && (typeof token !== 'string' || token.trim() === '')) {
       throw expected('a text', 'token', token);
     }
-    const found = await findTensorFile(path, 'learned_embeds.safetensors', weightName);
+    const found = await findTensorFile(path, 'learned_embeds.safetensors', {
+      ...where,
+      token: hfToken,
+    });
     const inversion = await readInversion(await readTensorFile(found), token, this.#width);
     await this.#inTurn(async () => {
       const taken = tokenSequence(inversion.token, Math.max(2, inversion.count));

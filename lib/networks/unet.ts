@@ -78,7 +78,7 @@ export class UNet {
       image_embeds: conditions.imageEmbeds,
       ...this.#residualInputs(conditions.residuals),
     });
-    const [prediction] = await this.network.run('forward', inputs, ['sample']);
+    const [prediction] = await this.network.runTogether('forward', inputs, ['sample']);
     return prediction as Tensor;
   }
 

@@ -23,8 +23,13 @@ import {
   LatentConsistencyModelPipeline,
   type LatentConsistencyTextToImageOptions,
 } from './latent-consistency-text2img.js';
-import type { FromPipeOptions, FromPretrainedOptions, PipelineClass } from './loading.js';
-import { DiffusionPipeline } from './pipeline.js';
+import {
+  accessOf,
+  type FromPipeOptions,
+  type FromPretrainedOptions,
+  type PipelineClass,
+} from './loading.js';
+import { DiffusionPipeline, loadPipeline } from './pipeline.js';
 import type { StableDiffusionComponents } from './stable-diffusion.js';
 import {
   type ControlNetTextToImageOptions,
@@ -84,7 +89,6 @@ export type TextToImagePipeline = AnyPipeline<AnyTextToImageOptions>;
 export type ImageToImagePipeline = AnyPipeline<AnyImageToImageOptions>;
 
 type AnyClass<Pipeline> = PipelineClass<AnyComponents, Pipeline> & {
-  fromPretrained(path: string, options: FromPretrainedOptions<AnyComponents>): Promise<Pipeline>;
   fromPipe(pipe: DiffusionPipeline, overrides: FromPipeOptions<AnyComponents>): Promise<Pipeline>;
 };
 
@@ -92,7 +96,7 @@ type AnyClass<Pipeline> = PipelineClass<AnyComponents, Pipeline> & {
 interface Tasks {
   textToImage: AnyClass<TextToImagePipeline>;
   imageToImage: AnyClass<ImageToImagePipeline>;
-  /** `_class_name` of its checkpoints. */
+  /** `_class_name` of its checkpoints. Those of inpainting classes may hold a plain UNet. */
   names: readonly string[];
   /** Classes of the same checkpoints without all of their parts. */
   parts: readonly (abstract new (
@@ -110,22 +114,32 @@ const families: readonly Family[] = [
     plain: tasks(StableDiffusionPipeline, StableDiffusionImg2ImgPipeline, [
       'StableDiffusionPipeline',
       'StableDiffusionImg2ImgPipeline',
+      'StableDiffusionInpaintPipeline',
     ]),
     withControlNet: tasks(
       StableDiffusionControlNetPipeline,
       StableDiffusionControlNetImg2ImgPipeline,
-      ['StableDiffusionControlNetPipeline', 'StableDiffusionControlNetImg2ImgPipeline'],
+      [
+        'StableDiffusionControlNetPipeline',
+        'StableDiffusionControlNetImg2ImgPipeline',
+        'StableDiffusionControlNetInpaintPipeline',
+      ],
     ),
   },
   {
     plain: tasks(StableDiffusionXLPipeline, StableDiffusionXLImg2ImgPipeline, [
       'StableDiffusionXLPipeline',
       'StableDiffusionXLImg2ImgPipeline',
+      'StableDiffusionXLInpaintPipeline',
     ]),
     withControlNet: tasks(
       StableDiffusionXLControlNetPipeline,
       StableDiffusionXLControlNetImg2ImgPipeline,
-      ['StableDiffusionXLControlNetPipeline', 'StableDiffusionXLControlNetImg2ImgPipeline'],
+      [
+        'StableDiffusionXLControlNetPipeline',
+        'StableDiffusionXLControlNetImg2ImgPipeline',
+        'StableDiffusionXLControlNetInpaintPipeline',
+      ],
     ),
   },
   {
@@ -141,8 +155,10 @@ const families: readonly Family[] = [
       [
         'KandinskyV22Pipeline',
         'KandinskyV22Img2ImgPipeline',
+        'KandinskyV22InpaintPipeline',
         'KandinskyV22CombinedPipeline',
         'KandinskyV22Img2ImgCombinedPipeline',
+        'KandinskyV22InpaintCombinedPipeline',
       ],
       [KandinskyV22Pipeline, KandinskyV22Img2ImgPipeline],
     ),
@@ -211,14 +227,14 @@ function chosen(
 export class AutoPipelineForText2Image {
   private constructor() {}
 
-  /** @throws CheckpointError for a checkpoint of an unknown class */
+  /** @throws CheckpointError for a checkpoint of an unknown class; HubError */
   static async fromPretrained(
     path: string,
     options: FromPretrainedOptions<AnyComponents> = {},
   ): Promise<TextToImagePipeline> {
-    const { className } = await openCheckpointFolder(path);
-    const { tasks: found, rest } = chosen(tasksOfClass(className, path), options);
-    return found.textToImage.fromPretrained(path, rest);
+    const checkpoint = await openCheckpointFolder(path, accessOf(options));
+    const { tasks: found, rest } = chosen(tasksOfClass(checkpoint.className, path), options);
+    return await loadPipeline(found.textToImage, rest, async () => checkpoint);
   }
 
   static async fromPipe(
@@ -234,14 +250,14 @@ export class AutoPipelineForText2Image {
 export class AutoPipelineForImage2Image {
   private constructor() {}
 
-  /** @throws CheckpointError for a checkpoint of an unknown class */
+  /** @throws CheckpointError for a checkpoint of an unknown class; HubError */
   static async fromPretrained(
     path: string,
     options: FromPretrainedOptions<AnyComponents> = {},
   ): Promise<ImageToImagePipeline> {
-    const { className } = await openCheckpointFolder(path);
-    const { tasks: found, rest } = chosen(tasksOfClass(className, path), options);
-    return found.imageToImage.fromPretrained(path, rest);
+    const checkpoint = await openCheckpointFolder(path, accessOf(options));
+    const { tasks: found, rest } = chosen(tasksOfClass(checkpoint.className, path), options);
+    return await loadPipeline(found.imageToImage, rest, async () => checkpoint);
   }
 
   static async fromPipe(

@@ -53,6 +53,8 @@ export interface ParityCase {
   checkpoint: string;
   variant?: 'fp16';
   pipeline: PipelineName;
+  /** Folder of a tiny autoencoder, instead of the checkpoint's own. */
+  vae?: string;
   /** Instead of the checkpoint's own scheduler, made from its configuration; camelCase fields. */
   scheduler?: { class: string; config?: Record<string, unknown> };
   options: CaseOptions;

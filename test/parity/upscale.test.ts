@@ -1,4 +1,4 @@
-// The x2 and x4 upscalers against diffusers.
+// The x2 and x4 upscalers, as they were published, against diffusers.
 import { ensurePython } from '../../scripts/python.js';
 import { caseOf } from './case.js';
 import { describeSuite, say } from './suite.js';
@@ -13,7 +13,10 @@ import {
 
 const python = await ensurePython({ log: say });
 const { folder, remove } = await runFolder();
-const checkpoints = await makeCheckpoints(python, ['upscaler-x2:1', 'upscaler-x4:2']);
+const checkpoints = await makeCheckpoints(python, [
+  'upscaler-x2:1:sd-x2-latent-upscaler',
+  'upscaler-x4:2:x4-upscaler',
+]);
 await exportCheckpointPrograms(python, Object.values(checkpoints));
 
 const prompt = 'a red fox asleep on a green hill';
@@ -26,7 +29,7 @@ const latents = await saveTensor(folder, 'small-latents', [1, 4, 12, 8]);
 
 const two = caseOf('the x2 upscaler', {
   options: { prompt, numInferenceSteps: 4 },
-  checkpoint: checkpoints['upscaler-x2:1'],
+  checkpoint: checkpoints['upscaler-x2:1:sd-x2-latent-upscaler'],
   pipeline: 'StableDiffusionLatentUpscalePipeline',
   image: { files: [small] },
   seeds: 5,
@@ -61,7 +64,7 @@ const x2 = [
 
 const four = caseOf('the x4 upscaler', {
   options: { prompt, numInferenceSteps: 4 },
-  checkpoint: checkpoints['upscaler-x4:2'],
+  checkpoint: checkpoints['upscaler-x4:2:x4-upscaler'],
   pipeline: 'StableDiffusionUpscalePipeline',
   image: { files: [small] },
   seeds: 6,

@@ -92,7 +92,7 @@ export async function exportCheckpointPrograms(
   const outDir = join(packageRoot, '.cache', 'programs', version);
   process.env.TORCHBRUSH_PROGRAMS = outDir;
   const requests = new Map<string, ExportRequest>();
-  const opened = await Promise.all(checkpoints.map(openCheckpointFolder));
+  const opened = await Promise.all(checkpoints.map((path) => openCheckpointFolder(path)));
   const components = [
     ...opened.flatMap((checkpoint) => [...checkpoint.components.values()]),
     ...controlnets.map((folder) => ({ className: 'ControlNetModel', folder })),
