@@ -17,7 +17,7 @@ import { HubClient } from '../lib/checkpoints/hub-client.js';
 import { parseFile, parseRepository } from '../lib/checkpoints/hub-reference.js';
 import { type HubAccess, hubSettings } from '../lib/checkpoints/hub-settings.js';
 import { type DownloadProgress, HubError } from '../lib/index.js';
-import { environment, fakeFiles, neededFiles, read, startHub } from './hub-cache-folder.js';
+import { environment, fakeFiles, neededFiles, read, startHub } from './hub-fixture.js';
 import { gitHash, hashOf, noise, token } from './hub-server.js';
 
 const main = 'org/model';
@@ -317,6 +317,12 @@ test('a listing that leads out of the cache, or a disk without room, stops every
   await assert.rejects(fetchAll(), { code: 'ERR_HUB_CACHE', message: /needs 1000000\.00 GB/ });
   assert.deepEqual(server.sent, []);
   assertTidy(cache);
+  const cacheDir = join(cache, '..', 'file');
+  writeFileSync(cacheDir, '');
+  await assert.rejects(fetchAll(main, { cacheDir }), {
+    code: 'ERR_HUB_CACHE',
+    message: /Cannot write the cache .*file.*cacheDir/,
+  });
 });
 
 test('a file of a repository is found by what the repository holds', async (context) => {
