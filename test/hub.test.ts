@@ -65,7 +65,15 @@ test('names of repositories and files are told from paths', () => {
   assert.deepEqual([repository, revision], ['org/name', 'refs/pr/4']);
   assert.equal(parseRepository('stable-diffusion-v1-5/sd_1.5')?.revision, undefined);
   const paths = ['name', './org/name', '../org/name', '/org/name', 'a/b/c', 'org/', 'org/na me'];
-  const wrong = ['org/..', 'org/na--me', 'org/name.', 'org\\name', 'org/name@', 'org/name@../x'];
+  const wrong = [
+    'org/..',
+    'org/na--me',
+    'org/name.',
+    'org\\name',
+    'org/x.ckpt',
+    'org/name@',
+    'org/name@../x',
+  ];
   for (const text of [...paths, ...wrong]) assert.equal(parseRepository(text), undefined, text);
   const file = { repository: 'org/name', revision: 'a/b', file: 'x/y z.safetensors' };
   const endpoint = 'http://hub.example';
