@@ -35,12 +35,20 @@ export { TextEncoder } from './networks/text-encoder.js';
 export { UNet } from './networks/unet.js';
 export { VisionEncoder } from './networks/vision-encoder.js';
 export { defaults } from './options.js';
+export { demoModel } from './package-root.js';
 export {
   AutoPipelineForImage2Image,
   AutoPipelineForText2Image,
   type ImageToImagePipeline,
   type TextToImagePipeline,
 } from './pipelines/auto.js';
+export {
+  type ChainOptions,
+  type ChainStepEvent,
+  chain,
+  type Stage,
+  type StageOptions,
+} from './pipelines/chain.js';
 export type {
   ComponentOverrides,
   ComponentProgress,
@@ -92,6 +100,15 @@ export {
   type KandinskyTextToImageOptions,
   KandinskyV22Pipeline,
 } from './pipelines/kandinsky-text2img.js';
+export type { LatentConsistencyOptions } from './pipelines/latent-consistency.js';
+export {
+  type LatentConsistencyImageToImageOptions,
+  LatentConsistencyModelImg2ImgPipeline,
+} from './pipelines/latent-consistency-img2img.js';
+export {
+  LatentConsistencyModelPipeline,
+  type LatentConsistencyTextToImageOptions,
+} from './pipelines/latent-consistency-text2img.js';
 export type { LatentDecoder } from './pipelines/latent-origin.js';
 export {
   type LatentUpscaleComponents,

@@ -140,7 +140,8 @@ test("the class of the pipeline is the task's, whichever the checkpoint was save
   const model = demoCopy(context);
   const index = join(model, 'model_index.json');
   const json = JSON.parse(readFileSync(index, 'utf8')) as object;
-  for (const name of ['StableDiffusionPipeline', 'StableDiffusionImg2ImgPipeline']) {
+  for (const task of ['', 'Img2Img', 'Inpaint']) {
+    const name = `StableDiffusion${task}Pipeline`;
     writeFileSync(index, JSON.stringify({ ...json, _class_name: name }));
     using text = await AutoPipelineForText2Image.fromPretrained(model);
     using image = await AutoPipelineForImage2Image.fromPretrained(model);

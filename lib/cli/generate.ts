@@ -6,6 +6,7 @@ import { type Command, InvalidArgumentError as CommanderArgumentError, Option } 
 
 import type { Image } from '../image.js';
 import { defaults } from '../options.js';
+import { demoModel } from '../package-root.js';
 import { AutoPipelineForImage2Image, AutoPipelineForText2Image } from '../pipelines/auto.js';
 import type { DiffusionPipeline } from '../pipelines/pipeline.js';
 import { schedulerClass, schedulerNames } from '../schedulers/index.js';
@@ -55,7 +56,8 @@ function addCommon(command: Command): Command {
   return command
     .requiredOption(
       '--model <folder>',
-      'checkpoint folder in diffusers layout, or org/name on the hub',
+      "checkpoint folder in diffusers layout, or org/name on the hub; 'demo' is the embedded model",
+      (model) => (model === 'demo' ? demoModel : model),
     )
     .option('--revision <name>', 'branch, tag or commit of a checkpoint on the hub')
     .requiredOption('--prompt <text>', 'what the picture should show')

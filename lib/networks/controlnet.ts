@@ -155,7 +155,9 @@ export class ControlNetModel {
       ...(timeIds && taken.includes('time_ids') && { time_ids: timeIds }),
     };
     const outputs = this.network.outputsOf('forward');
-    const residuals = new ControlResiduals(await this.network.run('forward', inputs, outputs));
+    const residuals = new ControlResiduals(
+      await this.network.runTogether('forward', inputs, outputs),
+    );
     if (!this.globalPoolConditions) return residuals;
     using whole = residuals;
     return whole.map((tensor) => mean(tensor, [2, 3], true));

@@ -16,6 +16,14 @@ import type { KandinskyCombinedComponents } from './kandinsky-components.js';
 import { KandinskyV22Img2ImgPipeline } from './kandinsky-img2img.js';
 import { KandinskyV22Pipeline } from './kandinsky-text2img.js';
 import {
+  type LatentConsistencyImageToImageOptions,
+  LatentConsistencyModelImg2ImgPipeline,
+} from './latent-consistency-img2img.js';
+import {
+  LatentConsistencyModelPipeline,
+  type LatentConsistencyTextToImageOptions,
+} from './latent-consistency-text2img.js';
+import {
   accessOf,
   type FromPipeOptions,
   type FromPretrainedOptions,
@@ -51,12 +59,14 @@ import {
 /** Options of every text-to-image class; the class at hand refuses those that are not its own. */
 export type AnyTextToImageOptions = TextToImageOptions &
   XLTextToImageOptions &
+  LatentConsistencyTextToImageOptions &
   Partial<KandinskyCombinedOptions> &
   Partial<ControlNetTextToImageOptions>;
 
 /** Options of every image-to-image class; the class at hand refuses those that are not its own. */
 export type AnyImageToImageOptions = ImageToImageOptions &
   XLImageToImageOptions &
+  LatentConsistencyImageToImageOptions &
   Partial<KandinskyCombinedImageToImageOptions> &
   Partial<ControlNetImageToImageOptions>;
 
@@ -86,7 +96,7 @@ type AnyClass<Pipeline> = PipelineClass<AnyComponents, Pipeline> & {
 interface Tasks {
   textToImage: AnyClass<TextToImagePipeline>;
   imageToImage: AnyClass<ImageToImagePipeline>;
-  /** `_class_name` of its checkpoints. */
+  /** `_class_name` of its checkpoints. Those of inpainting classes may hold a plain UNet. */
   names: readonly string[];
   /** Classes of the same checkpoints without all of their parts. */
   parts: readonly (abstract new (
@@ -104,23 +114,39 @@ const families: readonly Family[] = [
     plain: tasks(StableDiffusionPipeline, StableDiffusionImg2ImgPipeline, [
       'StableDiffusionPipeline',
       'StableDiffusionImg2ImgPipeline',
+      'StableDiffusionInpaintPipeline',
     ]),
     withControlNet: tasks(
       StableDiffusionControlNetPipeline,
       StableDiffusionControlNetImg2ImgPipeline,
-      ['StableDiffusionControlNetPipeline', 'StableDiffusionControlNetImg2ImgPipeline'],
+      [
+        'StableDiffusionControlNetPipeline',
+        'StableDiffusionControlNetImg2ImgPipeline',
+        'StableDiffusionControlNetInpaintPipeline',
+      ],
     ),
   },
   {
     plain: tasks(StableDiffusionXLPipeline, StableDiffusionXLImg2ImgPipeline, [
       'StableDiffusionXLPipeline',
       'StableDiffusionXLImg2ImgPipeline',
+      'StableDiffusionXLInpaintPipeline',
     ]),
     withControlNet: tasks(
       StableDiffusionXLControlNetPipeline,
       StableDiffusionXLControlNetImg2ImgPipeline,
-      ['StableDiffusionXLControlNetPipeline', 'StableDiffusionXLControlNetImg2ImgPipeline'],
+      [
+        'StableDiffusionXLControlNetPipeline',
+        'StableDiffusionXLControlNetImg2ImgPipeline',
+        'StableDiffusionXLControlNetInpaintPipeline',
+      ],
     ),
+  },
+  {
+    plain: tasks(LatentConsistencyModelPipeline, LatentConsistencyModelImg2ImgPipeline, [
+      'LatentConsistencyModelPipeline',
+      'LatentConsistencyModelImg2ImgPipeline',
+    ]),
   },
   {
     plain: tasks(
@@ -129,8 +155,10 @@ const families: readonly Family[] = [
       [
         'KandinskyV22Pipeline',
         'KandinskyV22Img2ImgPipeline',
+        'KandinskyV22InpaintPipeline',
         'KandinskyV22CombinedPipeline',
         'KandinskyV22Img2ImgCombinedPipeline',
+        'KandinskyV22InpaintCombinedPipeline',
       ],
       [KandinskyV22Pipeline, KandinskyV22Img2ImgPipeline],
     ),
