@@ -80,7 +80,11 @@ function point(subject: Subject, { scheduler, strength, batch, guidanceScale }: 
     name: `${subject.label}: ${kind}, ${task}, batch ${batch}, guidance ${guidanceScale}`,
     checkpoint: subject.checkpoint,
     pipeline: strength === undefined ? 'StableDiffusionPipeline' : 'StableDiffusionImg2ImgPipeline',
-    scheduler: { class: scheduler },
+    // Without a seed of its own the noise of the stochastic solver is another every time.
+    scheduler: {
+      class: scheduler,
+      ...(scheduler === 'DPMSolverSDEScheduler' && { config: { noiseSamplerSeed: subject.seed } }),
+    },
     options,
     ...(strength !== undefined && { image: subject.image }),
     seeds: subject.seed,
