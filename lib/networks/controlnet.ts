@@ -1,3 +1,4 @@
+import { openSingleFile } from '../checkpoints/single-file.js';
 import { CheckpointError, expected } from '../errors.js';
 import { concat, full, mean, narrow } from '../ops.js';
 import { checkKnownOptions, resolvePlacement } from '../options.js';
@@ -13,6 +14,12 @@ export interface LoadControlNetOptions {
   device?: string;
   /** Takes the weight files of a variant, such as `'fp16'`, where there are some. */
   variant?: string;
+}
+
+export interface SingleFileControlNetOptions
+  extends Pick<LoadControlNetOptions, 'dtype' | 'device'> {
+  /** Folder of a ControlNet, for its `config.json`; needed where the figures are not the usual ones. */
+  config?: string;
 }
 
 /** What ControlNets add to a UNet. Dispose it. */
@@ -98,9 +105,34 @@ export class ControlNetModel {
     return await ControlNetModel.load(folder, { ...placement, variant });
   }
 
+  /**
+   * Loads a ControlNet that is one `.safetensors` or `.ckpt` file, in the layout of the original
+   * implementation or in diffusers' own.
+   *
+   * @throws CheckpointError, UntrustedFileError, ProgramNotFoundError, InvalidArgumentError
+   */
+  static async fromSingleFile(
+    path: string,
+    options: SingleFileControlNetOptions = {},
+  ): Promise<ControlNetModel> {
+    checkKnownOptions(options, ['dtype', 'device', 'config'], 'fromSingleFile');
+    const { dtype, device, config } = options;
+    const placement = resolvePlacement({ dtype, device });
+    const { file, className, components } = await openSingleFile(path, { config });
+    const part = components.get('controlnet');
+    if (part === undefined) {
+      throw new CheckpointError(`${file} is a ${className}, expected a ControlNetModel.`);
+    }
+    return ControlNetModel.of(await Network.fromWeights({ ...part, origin: file }, placement));
+  }
+
   /** @internal With the dtype and device of the pipeline it is a part of. */
   static async load(folder: string, options: LoadNetworkOptions): Promise<ControlNetModel> {
-    const network = await Network.load(folder, 'ControlNetModel', options);
+    return ControlNetModel.of(await Network.load(folder, 'ControlNetModel', options));
+  }
+
+  /** Takes the network over. */
+  private static of(network: Network): ControlNetModel {
     try {
       return new ControlNetModel(network);
     } catch (error) {
