@@ -208,7 +208,8 @@ async function residualsOf(net: ControlNetModel): Promise<Float32Array[]> {
   using text = randn([1, 77, Number(net.config.cross_attention_dim)], { generator });
   using image = randn([1, 3, 64, 64], { generator });
   // What the nets for Stable Diffusion XL take besides.
-  const { projection_class_embeddings_input_dim: added, addition_time_embed_dim: size } = net.config;
+  const { projection_class_embeddings_input_dim: added, addition_time_embed_dim: size } =
+    net.config;
   using textEmbeds = randn([1, Number(added ?? 8) - 6 * Number(size ?? 0)], { generator });
   using timeIds = randn([1, 6], { generator });
   using residuals = await net.predict(sample, 500, text, image, { textEmbeds, timeIds });
