@@ -51,6 +51,28 @@ export class CheckpointError extends TorchbrushError {
   }
 }
 
+/**
+ * What is to come from the hub does not.
+ *
+ * - `ERR_HUB_NOT_FOUND`, `ERR_HUB_REVISION`: there is no such repository or file, or no such revision.
+ * - `ERR_HUB_ACCESS`: the repository is gated, or the access token is not accepted.
+ * - `ERR_HUB_RATE_LIMIT`: too many requests, and the wait is too long.
+ * - `ERR_HUB_NETWORK`: no answer, or a server's error, after several tries.
+ * - `ERR_HUB_NOT_CACHED`: there is no network, or none is wanted, and the cache lacks files.
+ * - `ERR_HUB_INTEGRITY`: what was received is not what the hub has listed.
+ * - `ERR_HUB_CACHE`: the cache cannot be written: no space, no permission.
+ */
+export class HubError extends TorchbrushError {
+  declare readonly code: HubErrorCode;
+
+  constructor(message: string, options: Options & { code: HubErrorCode }) {
+    super(message, options);
+  }
+}
+
+export type HubErrorCode =
+  `ERR_HUB_${'NOT_FOUND' | 'REVISION' | 'ACCESS' | 'RATE_LIMIT' | 'NETWORK' | 'NOT_CACHED' | 'INTEGRITY' | 'CACHE'}`;
+
 /** `ERR_UNTRUSTED`: a file could run code and nobody said that it may. */
 export class UntrustedFileError extends TorchbrushError {
   constructor(message: string, options: Options = {}) {

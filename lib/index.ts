@@ -1,8 +1,11 @@
 export type { AdapterWeight, FuseLoraOptions, LoadLoraOptions } from './adapters/lora.js';
 export type { LoadTextualInversionOptions } from './adapters/textual-inversion.js';
+export type { DownloadProgress, HubOptions } from './checkpoints/hub-settings.js';
 export {
   CheckpointError,
   DisposedError,
+  HubError,
+  type HubErrorCode,
   ImageError,
   InvalidArgumentError,
   LibtorchNotFoundError,
@@ -36,14 +39,23 @@ export { TextEncoder } from './networks/text-encoder.js';
 export { UNet } from './networks/unet.js';
 export { VisionEncoder } from './networks/vision-encoder.js';
 export { defaults } from './options.js';
+export { demoModel } from './package-root.js';
 export {
   AutoPipelineForImage2Image,
   AutoPipelineForText2Image,
   type ImageToImagePipeline,
   type TextToImagePipeline,
 } from './pipelines/auto.js';
+export {
+  type ChainOptions,
+  type ChainStepEvent,
+  chain,
+  type Stage,
+  type StageOptions,
+} from './pipelines/chain.js';
 export type {
   ComponentOverrides,
+  ComponentProgress,
   ComponentSet,
   LoadProgress,
 } from './pipelines/components.js';
@@ -92,6 +104,15 @@ export {
   type KandinskyTextToImageOptions,
   KandinskyV22Pipeline,
 } from './pipelines/kandinsky-text2img.js';
+export type { LatentConsistencyOptions } from './pipelines/latent-consistency.js';
+export {
+  type LatentConsistencyImageToImageOptions,
+  LatentConsistencyModelImg2ImgPipeline,
+} from './pipelines/latent-consistency-img2img.js';
+export {
+  LatentConsistencyModelPipeline,
+  type LatentConsistencyTextToImageOptions,
+} from './pipelines/latent-consistency-text2img.js';
 export type { LatentDecoder } from './pipelines/latent-origin.js';
 export {
   type LatentUpscaleComponents,

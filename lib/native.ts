@@ -65,9 +65,19 @@ export interface WeightUpdate {
   terms: readonly LowRankTerm[];
 }
 
+/** What all runs of an operator in one run of a network took together. */
+export interface OperatorTime {
+  /** `'aten::conv2d'` */
+  name: string;
+  count: number;
+  seconds: number;
+}
+
 export interface NativeNetwork {
   /** `null` where an optional input is absent. */
   run(inputs: (NativeTensor | null)[], outputs: readonly number[]): Promise<NativeTensor[]>;
+  /** A run whose results are thrown away: what its operators took, by name. */
+  profile(inputs: (NativeTensor | null)[], outputs: readonly number[]): Promise<OperatorTime[]>;
   /** How often each operator occurs in a run with the given inputs. */
   operators(given: readonly boolean[], outputs: readonly number[]): Record<string, number>;
   updateWeights(updates: readonly WeightUpdate[]): Promise<void>;
@@ -132,6 +142,11 @@ export interface ConfigureOptions {
   libtorch?: string;
   /** Threads that one operator may use on the CPU; libtorch's own choice unless given. */
   threads?: number;
+  /**
+   * Whether generations that wait for the same network at the same time go through it as one batch;
+   * true unless given. Without it a picture is the same to the last bit whoever else draws.
+   */
+  batching?: boolean;
 }
 
 let configured: ConfigureOptions = {};
@@ -159,6 +174,10 @@ export function configure(options: ConfigureOptions): void {
   }
   configured = { ...configured, ...options };
   if (options.threads !== undefined) loaded?.core.threads(options.threads);
+}
+
+export function isBatching(): boolean {
+  return configured.batching ?? true;
 }
 
 /** The core, loaded at the first call. @throws LibtorchNotFoundError with the commands that fix it. */

@@ -125,6 +125,14 @@ export function exp(tensor: Tensor): Tensor {
   return run('exp', tensor.native);
 }
 
+export function sin(tensor: Tensor): Tensor {
+  return run('sin', tensor.native);
+}
+
+export function cos(tensor: Tensor): Tensor {
+  return run('cos', tensor.native);
+}
+
 export function sqrt(tensor: Tensor): Tensor {
   return run('sqrt', tensor.native);
 }

@@ -5,6 +5,12 @@ import { fileURLToPath } from 'node:url';
 /** The folder of torchbrush's package.json, from lib/ in a checkout and from dist/ in a package. */
 export const packageRoot = findPackageRoot();
 
+/**
+ * Folder of the embedded checkpoint: 12 MB, draws small emoji-like pictures of 64×64 pixels. For trying
+ * out and for tests; `inputs/` has pictures to start from.
+ */
+export const demoModel = join(packageRoot, 'models', 'demo');
+
 function findPackageRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(folder, 'package.json'))) {

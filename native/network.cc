@@ -1,5 +1,6 @@
 #include "network.h"
 
+#include <chrono>
 #include <numeric>
 #include <set>
 #include <utility>
@@ -76,8 +77,21 @@ std::map<std::string, int> Network::Operators(const std::vector<bool>& absent,
   return counts;
 }
 
+namespace {
+
+void Time(const Instruction& instruction, torch::jit::Stack& stack, Profile& profile) {
+  const auto began = std::chrono::steady_clock::now();
+  instruction.run(stack);
+  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - began;
+  OperatorTime& total = profile[instruction.name];
+  total.count += 1;
+  total.seconds += taken.count();
+}
+
+}  // namespace
+
 std::vector<at::Tensor> Network::Run(std::vector<at::Tensor> inputs, const std::vector<int32_t>& outputs,
-                                     const std::atomic<bool>& stop) {
+                                     const std::atomic<bool>& stop, Profile* profile) {
   std::vector<bool> absent;
   for (const auto& input : inputs) absent.push_back(!input.defined());
   auto known = plans_.find({absent, outputs});
@@ -103,7 +117,11 @@ std::vector<at::Tensor> Network::Run(std::vector<at::Tensor> inputs, const std::
         stack.push_back(slots[input]);
       }
     }
-    instruction.run(stack);
+    if (profile == nullptr) {
+      instruction.run(stack);
+    } else {
+      Time(instruction, stack, *profile);
+    }
     TORCH_CHECK(stack.size() == instruction.outputs.size(), instruction.name, " returned ", stack.size(),
                 " values.");
     for (size_t i = 0; i < instruction.outputs.size(); ++i) {
@@ -139,6 +157,17 @@ std::vector<int32_t> ReadIntegers(const Napi::Value& value) {
     integers.push_back(list.Get(i).As<Napi::Number>().Int32Value());
   }
   return integers;
+}
+
+// Undefined where an optional input is absent.
+std::vector<at::Tensor> ReadInputs(const Napi::Value& value) {
+  auto handles = value.As<Napi::Array>();
+  std::vector<at::Tensor> inputs;
+  for (uint32_t i = 0; i < handles.Length(); ++i) {
+    const Napi::Value handle = handles.Get(i);
+    inputs.push_back(handle.IsNull() ? at::Tensor() : TensorHandle::Get(handle));
+  }
+  return inputs;
 }
 
 StoredValues ReadStored(const Napi::Object& entry) {
@@ -203,7 +232,8 @@ Napi::Value CreateNetwork(const Napi::CallbackInfo& info) {
 void NetworkHandle::Define(Napi::Env env, Napi::Object exports) {
   Napi::Function constructor = DefineClass(
       env, "NativeNetwork",
-      {InstanceMethod<&NetworkHandle::Run>("run"), InstanceMethod<&NetworkHandle::Operators>("operators"),
+      {InstanceMethod<&NetworkHandle::Run>("run"), InstanceMethod<&NetworkHandle::Profiled>("profile"),
+       InstanceMethod<&NetworkHandle::Operators>("operators"),
        InstanceMethod<&NetworkHandle::UpdateWeights>("updateWeights"),
        InstanceMethod<&NetworkHandle::ReplaceRows>("replaceRows"),
        InstanceMethod<&NetworkHandle::Dispose>("dispose")});
@@ -233,12 +263,7 @@ Napi::Value NetworkHandle::Run(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   return Guarded(env, [&]() -> Napi::Value {
     if (!network_) throw CoreError("ERR_DISPOSED", "The network has been disposed.");
-    auto handles = info[0].As<Napi::Array>();
-    std::vector<at::Tensor> inputs;
-    for (uint32_t i = 0; i < handles.Length(); ++i) {
-      const Napi::Value handle = handles.Get(i);
-      inputs.push_back(handle.IsNull() ? at::Tensor() : TensorHandle::Get(handle));
-    }
+    std::vector<at::Tensor> inputs = ReadInputs(info[0]);
     std::vector<int32_t> outputs = ReadIntegers(info[1]);
     Core& core = Core::Of(env);
     using Results = std::vector<at::Tensor>;
@@ -251,6 +276,33 @@ Napi::Value NetworkHandle::Run(const Napi::CallbackInfo& info) {
           auto list = Napi::Array::New(inner, tensors.size());
           for (uint32_t i = 0; i < tensors.size(); ++i) {
             list[i] = TensorHandle::Wrap(inner, std::move(tensors[i]));
+          }
+          return list;
+        });
+  });
+}
+
+// profile(inputs, outputs): promise of { name, count, seconds }[]. A run whose results are thrown away.
+Napi::Value NetworkHandle::Profiled(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  return Guarded(env, [&]() -> Napi::Value {
+    if (!network_) throw CoreError("ERR_DISPOSED", "The network has been disposed.");
+    Core& core = Core::Of(env);
+    return core.Submit<Profile>(
+        network_->device(),
+        [network = network_, inputs = ReadInputs(info[0]), outputs = ReadIntegers(info[1]), &core] {
+          Profile profile;
+          network->Run(inputs, outputs, core.stopping(), &profile);
+          return profile;
+        },
+        [](Napi::Env inner, Profile&& profile) -> Napi::Value {
+          auto list = Napi::Array::New(inner);
+          for (const auto& [name, time] : profile) {
+            auto entry = Napi::Object::New(inner);
+            entry.Set("name", name);
+            entry.Set("count", static_cast<double>(time.count));
+            entry.Set("seconds", time.seconds);
+            list[list.Length()] = entry;
           }
           return list;
         });

@@ -17,6 +17,13 @@
 
 namespace torchbrush {
 
+// What the operators of a run took, by name.
+struct OperatorTime {
+  int64_t count = 0;
+  double seconds = 0;
+};
+using Profile = std::map<std::string, OperatorTime>;
+
 class Network {
  public:
   Network(std::shared_ptr<const Program> program, const std::vector<Placement>& placements,
@@ -25,7 +32,7 @@ class Network {
   // Runs what the asked-for outputs need. Optional inputs that are absent are undefined tensors.
   // `stop` is looked at between operators.
   std::vector<at::Tensor> Run(std::vector<at::Tensor> inputs, const std::vector<int32_t>& outputs,
-                              const std::atomic<bool>& stop);
+                              const std::atomic<bool>& stop, Profile* profile = nullptr);
 
   // How often each operator occurs in such a run.
   std::map<std::string, int> Operators(const std::vector<bool>& absent,
@@ -67,6 +74,7 @@ class NetworkHandle : public Napi::ObjectWrap<NetworkHandle> {
 
  private:
   Napi::Value Run(const Napi::CallbackInfo& info);
+  Napi::Value Profiled(const Napi::CallbackInfo& info);
   Napi::Value Operators(const Napi::CallbackInfo& info);
   Napi::Value UpdateWeights(const Napi::CallbackInfo& info);
   Napi::Value ReplaceRows(const Napi::CallbackInfo& info);

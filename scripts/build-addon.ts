@@ -50,15 +50,24 @@ export function buildAddon(libtorch: string, out: string): void {
   }
 }
 
+/** Folders of libtorch to build cores for: those that packaging names, else the one that is found. */
+function libtorches(): string[] {
+  const named = process.env.TORCHBRUSH_BUILD_LIBTORCH;
+  if (named !== undefined && named !== '') return named.split(':');
+  const { found, tried } = findLibtorch(undefined);
+  if (found === undefined)
+    throw new Error(`No libtorch to build against:\n  ${tried.join('\n  ')}`);
+  return [found.folder];
+}
+
 if (
   process.argv[1] !== undefined &&
   import.meta.url.endsWith('/build-addon.ts') &&
   resolve(process.argv[1]).includes('build-addon')
 ) {
-  const { found, tried } = findLibtorch(undefined);
-  if (found === undefined)
-    throw new Error(`No libtorch to build against:\n  ${tried.join('\n  ')}`);
   const at = process.argv.indexOf('--out');
   const out = at > 0 ? process.argv[at + 1] : undefined;
-  buildAddon(found.folder, resolve(out ?? join(packageRoot, 'build', 'Release')));
+  for (const libtorch of libtorches()) {
+    buildAddon(libtorch, resolve(out ?? join(packageRoot, 'build', 'Release')));
+  }
 }

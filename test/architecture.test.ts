@@ -12,7 +12,8 @@ import { bundledArchitectures } from '../scripts/export/architectures.js';
 type Config = Record<string, unknown>;
 
 const repository = dirname(dirname(fileURLToPath(import.meta.url)));
-const published = join(repository, '..', 'shared', 'spec', 'configs');
+const published =
+  process.env.TORCHBRUSH_CONFIGS ?? join(repository, '..', 'shared', 'spec', 'configs');
 const withoutPublished = existsSync(published) ? false : 'the published configs are not here';
 
 const readJson = (...path: string[]): unknown => JSON.parse(readFileSync(join(...path), 'utf8'));
@@ -186,19 +187,37 @@ test('different architectures have different keys', () => {
   assert.equal(new Set(keys).size, keys.length);
 });
 
-test('every published network of a known class has a bundled program', {
+test('every network of every published folder has a bundled program', {
   skip: withoutPublished,
 }, () => {
-  const bundled = new Set(bundledArchitectures().map(keyOf));
-  const configs = readdirSync(published, { recursive: true, encoding: 'utf8' }).filter(
-    (path) => basename(path) === 'config.json',
-  );
+  const { programs } = readJson(repository, 'programs', 'manifest.json') as ProgramManifest;
+  const bundled = new Set(programs.map(({ key }) => key));
+  const paths = readdirSync(published, { recursive: true, encoding: 'utf8' });
+  const configs = paths.filter((path) => basename(path) === 'config.json');
   assert.ok(configs.length > 40);
   for (const path of configs) {
     const config = readJson(published, path) as Config;
     const className = String(config._class_name ?? (config.architectures as string[])[0]);
-    if (!architectureClasses.includes(className)) continue;
     assert.ok(bundled.has(keyOf({ className, config })), path);
+  }
+});
+
+test('the class that a model_index.json names leads to the same program as the config itself', {
+  skip: withoutPublished,
+}, () => {
+  const folders = readdirSync(published).filter((name) =>
+    existsSync(join(published, name, 'model_index.json')),
+  );
+  assert.ok(folders.length > 12);
+  for (const folder of folders) {
+    const index = readJson(published, folder, 'model_index.json') as Record<string, unknown>;
+    for (const [part, entry] of Object.entries(index)) {
+      const path = join(folder, part, 'config.json');
+      if (!Array.isArray(entry) || !existsSync(join(published, path))) continue;
+      const config = readJson(published, path) as Config;
+      const own = config._class_name ?? (config.architectures as string[] | undefined)?.[0];
+      assert.equal(entry[1], own, path);
+    }
   }
 });
 

@@ -44,13 +44,24 @@ test('a prior is found by option, as a path, or beside the checkpoint, or asked 
     if (named !== undefined) {
       writeFileSync(join(decoder, 'README.md'), `---\nprior:\n- ${named}\n---\n`);
     }
-    return (await openConnectedCheckpoint(checkpoint, 'prior', given)).className;
+    const access = { localFilesOnly: true, cacheDir: join(root, 'cache') };
+    return (await openConnectedCheckpoint(checkpoint, 'prior', given, access)).className;
   };
-  await assert.rejects(find(undefined), /no README\.md in it names one.*\{ prior: folder \}/s);
+  await assert.rejects(
+    find(undefined),
+    /no README\.md in it names one.*\{ prior: 'FOLDER or org\/name' \}/s,
+  );
   assert.equal(await find('someone/beside'), 'beside');
   assert.equal(await find('../elsewhere/far'), 'far');
   assert.equal(await find(join(root, 'elsewhere', 'far')), 'far');
   assert.equal(await find('someone/beside', join(root, 'elsewhere', 'far')), 'far');
-  await assert.rejects(find('someone/gone'), /names the prior someone\/gone.*\{ prior: folder \}/s);
+  await assert.rejects(find('someone/gone'), {
+    code: 'ERR_HUB_NOT_CACHED',
+    message: /names the prior someone\/gone.*localFilesOnly.*\{ prior: 'FOLDER or org\/name' \}/s,
+  });
+  await assert.rejects(find('../gone'), {
+    code: 'ERR_CHECKPOINT',
+    message: /the prior \.\.\/gone/,
+  });
   await assert.rejects(find('someone/beside', join(root, 'gone')), /no checkpoint folder/);
 });

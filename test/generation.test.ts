@@ -210,11 +210,16 @@ test('a scheduler assigned in mid-run is for the next generation', async () => {
 });
 
 test('different tasks on the same networks at the same time do not disturb one another', async () => {
-  const drawText = async (seed: number) =>
-    (await textToImage.generate({ ...txt(), seed })).images[0]?.data;
-  const alone = [await pixels(), await drawText(1), await drawText(2)];
+  const drawText = async (seed: number): Promise<Float32Array> => {
+    const { images } = await textToImage.generate({ ...txt(), seed, outputType: 'tensor' });
+    using picture = images;
+    return await picture.toFloat32Array();
+  };
+  const alone = [await pixels(), await drawText(1), await drawText(2), await pixels()];
   const together = await Promise.all([pixels(), drawText(1), drawText(2), pixels()]);
-  assert.deepEqual(together, [...alone, alone[0]]);
+  for (const [i, picture] of together.entries()) {
+    assert.ok(distance(picture, alone[i] as Float32Array) < batchTolerance, `picture ${i}`);
+  }
 });
 
 test('slicing the autoencoder changes no more than last bits', async () => {

@@ -4,13 +4,11 @@ import { expected } from '../errors.js';
 import type { WeightUpdate } from '../native.js';
 import type { Network } from '../networks/network.js';
 import { type AdaptedName, type AdaptedNetworks, type LoraLayer, readLora } from './lora-file.js';
-import { findTensorFile, readTensorFile } from './tensor-file.js';
+import { type AdapterFileOptions, findTensorFile, readTensorFile } from './tensor-file.js';
 
-export interface LoadLoraOptions {
+export interface LoadLoraOptions extends AdapterFileOptions {
   /** What to call it; `'default_0'`, `'default_1'`, … unless given. */
   adapterName?: string;
-  /** Name of the file, where the path is a folder. */
-  weightName?: string;
 }
 
 /** One strength for all networks, or one for each; 1 unless given. */
@@ -93,13 +91,13 @@ export class LoraAdapters {
   }
 
   /** Reads a file and makes it the active adapter, with weight 1, of the networks it changes. */
-  async load(path: string, options: LoadLoraOptions): Promise<void> {
-    const name = options.adapterName ?? this.#freeName();
+  async load(path: string, { adapterName, ...where }: LoadLoraOptions): Promise<void> {
+    const name = adapterName ?? this.#freeName();
     if (typeof name !== 'string' || name === '') {
-      throw expected('a name', 'adapterName', options.adapterName);
+      throw expected('a name', 'adapterName', adapterName);
     }
     const usual = 'pytorch_lora_weights.safetensors';
-    const file = await findTensorFile(path, usual, options.weightName);
+    const file = await findTensorFile(path, usual, where);
     const layers = await readLora(await readTensorFile(file), this.#given);
     if (this.names.includes(name)) throw expected('a name not yet taken', 'adapterName', name);
     for (const [network, , adapters] of this.#networks) {

@@ -1,7 +1,10 @@
 // The files that adapters come in: a few tensors with names, and what the file says about itself.
+import { existsSync } from 'node:fs';
 import { open, readdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 
+import { resolveCheckpoint, resolveFile } from '../checkpoints/hub.js';
+import { type HubAccess, hubAccessNames } from '../checkpoints/hub-settings.js';
 import { readSafetensorsHeader, readSafetensorsMetadata } from '../checkpoints/safetensors.js';
 import { type StoredTensor, stridesOf } from '../checkpoints/stored-tensor.js';
 import { readSavedDictionary } from '../checkpoints/torch-save.js';
@@ -22,38 +25,57 @@ const noWeights = /scheduler|optimizer|checkpoint/;
 
 const kinds = /\.(safetensors|bin|pt)$/;
 
+/** Which file to load, and how it is come by. */
+export interface AdapterFileOptions extends HubAccess {
+  /** Name of the file, where the path is a folder or a repository on the hub. */
+  weightName?: string;
+}
+
+export const adapterFileOptionNames = ['weightName', ...hubAccessNames];
+
 /**
  * The file that a path means: the path itself, or in a folder the file `weightName`, else the one
- * called `usualName`, else the only one there is.
+ * called `usualName`, else the only one there is. On the hub `'org/name'` is like a folder, and
+ * `'org/name/file'` or an address is like a file.
  *
  * @throws CheckpointError that lists what there is to choose from
+ * @throws HubError
  */
 export async function findTensorFile(
   path: string,
   usualName: string,
-  weightName?: string,
+  { weightName, ...access }: AdapterFileOptions = {},
 ): Promise<string> {
   if (typeof path !== 'string') throw expected('the path of a file or folder', 'path', path);
   const isName = typeof weightName === 'string' && basename(weightName) === weightName;
   if (weightName !== undefined && !isName) {
     throw expected('the name of a file in the folder', 'weightName', weightName);
   }
-  const status = await stat(path).catch((cause: unknown) => {
+  const { folder, snapshot } = await resolveCheckpoint(path, access);
+  if (snapshot !== undefined) {
+    const name = weightName ?? chooseName(path, snapshot.names, usualName);
+    await snapshot.fetch([name]);
+    return join(folder, name);
+  }
+  const file = existsSync(path) ? path : await resolveFile(path, access);
+  const status = await stat(file).catch((cause: unknown) => {
     throw new CheckpointError(`${path} is missing.`, { cause });
   });
   if (!status.isDirectory()) {
-    if (weightName === undefined) return path;
+    if (weightName === undefined) return file;
     throw new CheckpointError(`${path} is no folder, so it holds no ${weightName}.`);
   }
-  if (weightName !== undefined) return join(path, weightName);
-  const names = await readdir(path);
+  return join(path, weightName ?? chooseName(path, await readdir(path), usualName));
+}
+
+function chooseName(path: string, names: readonly string[], usualName: string): string {
   const usual = [usualName, usualName.replace('.safetensors', '.bin')];
   const found = usual.find((name) => names.includes(name));
-  if (found !== undefined) return join(path, found);
+  if (found !== undefined) return found;
   const candidates = names.filter((name) => kinds.test(name) && !noWeights.test(name));
   const mapped = candidates.filter((name) => name.endsWith('.safetensors'));
   const [only, ...others] = mapped.length > 0 ? mapped : candidates;
-  if (only !== undefined && others.length === 0) return join(path, only);
+  if (only !== undefined && others.length === 0) return only;
   const none = 'no .safetensors, .bin or .pt file';
   const choice = only === undefined ? none : [only, ...others].sort().join(', ');
   throw new CheckpointError(`${path} holds ${choice}. Name the file with weightName.`);

@@ -7,14 +7,14 @@ import { concat } from '../ops.js';
 import { Tensor } from '../tensor.js';
 import { tokenSequence } from '../tokenizer/clip-tokenizer.js';
 import type { ClipTokenizer } from '../tokenizer/index.js';
-import { findTensorFile, readTensorFile } from './tensor-file.js';
+import { type AdapterFileOptions, findTensorFile, readTensorFile } from './tensor-file.js';
 import { type EncoderName, openInversion, readVectors } from './textual-inversion-file.js';
 
-export interface LoadTextualInversionOptions {
+export interface LoadTextualInversionOptions extends Omit<AdapterFileOptions, 'token'> {
   /** What to write in prompts; the name in the file unless given. */
   token?: string;
-  /** Name of the file, where the path is a folder. */
-  weightName?: string;
+  /** Access token for the hub, instead of `HF_TOKEN`. */
+  hfToken?: string;
 }
 
 interface Inversion {
@@ -32,14 +32,16 @@ export type InvertedEncoders = Partial<Record<EncoderName, TextualInversions>>;
 /** Loads a file's token into the encoders that it has vectors for, or into none. */
 export async function loadTextualInversion(
   path: string,
-  options: LoadTextualInversionOptions,
+  { token, hfToken, ...where }: LoadTextualInversionOptions,
   encoders: InvertedEncoders,
 ): Promise<void> {
-  const { token, weightName } = options;
   if (token !== undefined && (typeof token !== 'string' || token.trim() === '')) {
     throw expected('a text', 'token', token);
   }
-  const found = await findTensorFile(path, 'learned_embeds.safetensors', weightName);
+  const found = await findTensorFile(path, 'learned_embeds.safetensors', {
+    ...where,
+    token: hfToken,
+  });
   const inversion = openInversion(await readTensorFile(found), token);
   if (inversion.vectors.has('clip_g') && encoders.clip_g === undefined) {
     throw new CheckpointError(`${found} was made for Stable Diffusion XL.`);

@@ -3,38 +3,49 @@ import { existsSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 
-import { CheckpointError } from '../errors.js';
+import { CheckpointError, HubError } from '../errors.js';
 import { type CheckpointFolder, openCheckpointFolder } from './folder.js';
+import { parseRepository } from './hub-reference.js';
+import { type HubAccess, withoutRevision } from './hub-settings.js';
 
 /**
  * Opens the checkpoint that another one names.
  *
  * @param name The entry in the front matter of the other's README.md, and the option: `'prior'`.
- * @param given The folder that the caller names instead.
+ * @param given The folder, or name on the hub, that the caller names instead.
+ * @param theirs How the other one was come by.
  * @throws CheckpointError where nothing is named, or what is named is not there
+ * @throws HubError
  */
 export async function openConnectedCheckpoint(
-  { folder }: CheckpointFolder,
+  { folder, snapshot }: CheckpointFolder,
   name: string,
   given: string | undefined,
+  theirs: HubAccess,
 ): Promise<CheckpointFolder> {
-  if (given !== undefined) return openCheckpointFolder(given);
+  const access = withoutRevision(theirs);
+  if (given !== undefined) return openCheckpointFolder(given, access);
+  if (snapshot?.has('README.md') === true) await snapshot.fetch(['README.md']);
   const reference = frontMatterEntry(await beginningOf(join(folder, 'README.md')), name);
   if (reference === undefined) {
     throw new CheckpointError(
       `The checkpoint ${folder} needs a ${name}, and no README.md in it names one. ` +
-        `Pass the ${name}'s folder: fromPretrained(path, { ${name}: folder }).`,
+        `Name it: fromPretrained(path, { ${name}: 'FOLDER or org/name' }).`,
     );
   }
-  // A path, or a name on the hub whose download lies beside this one.
+  // A path, or a name on the hub whose download may lie beside this one.
   const places = [resolve(folder, reference), join(dirname(folder), basename(reference))];
   const found = places.find((place) => existsSync(join(place, 'model_index.json')));
   if (found !== undefined) return openCheckpointFolder(found);
-  throw new CheckpointError(
-    `The README.md of ${folder} names the ${name} ${reference}, but there is no checkpoint in ` +
-      `${places.join(' or ')}. Download it and pass its folder: ` +
-      `fromPretrained(path, { ${name}: folder }).`,
-  );
+  const problem = `The README.md of ${folder} names the ${name} ${reference}, which is not in ${places.join(' or ')}`;
+  const way = `Name another: fromPretrained(path, { ${name}: 'FOLDER or org/name' }).`;
+  if (parseRepository(reference) === undefined) throw new CheckpointError(`${problem}. ${way}`);
+  try {
+    return await openCheckpointFolder(reference, access);
+  } catch (cause) {
+    if (!(cause instanceof HubError)) throw cause;
+    throw new HubError(`${problem}. ${cause.message} ${way}`, { code: cause.code, cause });
+  }
 }
 
 /** Front matter stands at the top; what follows can be long. */

@@ -1,8 +1,10 @@
 // A checkpoint folder in diffusers' layout: model_index.json and one subfolder per component.
 import { statSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 
-import { CheckpointError, expected } from '../errors.js';
+import { CheckpointError } from '../errors.js';
+import { type HubSnapshot, resolveCheckpoint } from './hub.js';
+import type { HubAccess } from './hub-settings.js';
 import { type JsonObject, readJsonObject } from './json.js';
 import type { SingleFileComponent } from './single-file.js';
 
@@ -16,15 +18,25 @@ export interface CheckpointFolder {
   values: Readonly<Record<string, unknown>>;
   /** Where the checkpoint is one file: its networks, and what stands in for a scheduler's file. */
   inOneFile?: { parts: ReadonlyMap<string, SingleFileComponent>; scheduler: JsonObject };
+  /** Where the checkpoint is a repository on the hub: brings more of it into the folder. */
+  snapshot?: HubSnapshot | undefined;
 }
 
-/** @throws CheckpointError when there is no such folder, or its model_index.json cannot be used */
-export async function openCheckpointFolder(path: string): Promise<CheckpointFolder> {
-  if (typeof path !== 'string' || path === '') throw expected('a folder', 'checkpoint', path);
-  const folder = resolve(path);
+/**
+ * Opens a folder, or a repository on the hub. Of the latter only the model_index.json is there then.
+ *
+ * @throws CheckpointError when there is no such folder, or its model_index.json cannot be used
+ * @throws HubError
+ */
+export async function openCheckpointFolder(
+  path: string,
+  access: HubAccess = {},
+): Promise<CheckpointFolder> {
+  const { folder, snapshot } = await resolveCheckpoint(path, access);
+  await snapshot?.fetch(['model_index.json']);
   if (!isFolder(folder)) {
     throw new CheckpointError(
-      `There is no checkpoint folder ${folder}. Expected a folder with a model_index.json, as diffusers' save_pretrained writes it.`,
+      `There is no checkpoint folder ${folder}. Expected a folder with a model_index.json, as diffusers' save_pretrained writes it, or a name on the hub: org/name.`,
     );
   }
   const modelIndex = await readJsonObject(join(folder, 'model_index.json'));
@@ -52,7 +64,7 @@ export async function openCheckpointFolder(path: string): Promise<CheckpointFold
     }
     components.set(name, { library, className: component, folder: join(folder, name) });
   }
-  return { folder, className, components, values };
+  return { folder, className, components, values, snapshot };
 }
 
 /** A component that the pipeline cannot do without. @throws CheckpointError when it is missing */

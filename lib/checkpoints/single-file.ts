@@ -1,10 +1,12 @@
 // Checkpoints in one file, in the layout of the original implementations: their tensors under
 // today's names, and the configurations that such files leave out.
 import { existsSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 
 import { CheckpointError, expected } from '../errors.js';
 import { type CheckpointFolder, openCheckpointFolder } from './folder.js';
+import { resolveCheckpoint, resolveFile } from './hub.js';
+import { type HubAccess, withoutRevision } from './hub-settings.js';
 import { type JsonObject, readJsonObject } from './json.js';
 import { modernName } from './layouts.js';
 import { type Family, familyNames, findFamily } from './single-file-families.js';
@@ -35,10 +37,12 @@ export interface SingleFile {
 
 export interface OpenSingleFileOptions {
   /**
-   * A checkpoint folder as diffusers writes it, or a network's for a file of one network: its
-   * configurations are used in place of the known ones. Its weights are not needed.
+   * A checkpoint as diffusers writes it, or a network's for a file of one network: its configurations
+   * are used in place of the known ones. Its weights are not needed.
    */
   config?: string | undefined;
+  /** How the file is come by, where it is on the hub; and the configuration, but for its revision. */
+  access?: HubAccess;
 }
 
 interface Part {
@@ -78,12 +82,12 @@ const soleParts: Readonly<Record<string, Part>> = {
  */
 export async function openSingleFile(
   path: string,
-  { config }: OpenSingleFileOptions = {},
+  { config, access = {} }: OpenSingleFileOptions = {},
 ): Promise<SingleFile> {
   if (typeof path !== 'string' || path === '') throw expected('a file', 'checkpoint', path);
-  const file = resolve(path);
+  const file = await resolveFile(path, access);
   const tensors = await readTensors(file);
-  const family = config === undefined ? findFamily(tensors) : await readFamily(config);
+  const family = config === undefined ? findFamily(tensors) : await readFamily(config, access);
   if (family === undefined) {
     throw new CheckpointError(
       `${file} holds no architecture that is known by its tensors. Known are ${familyNames.join(', ')}, in the original layout. For another one of that layout name a diffusers folder with its configurations: { config: 'FOLDER' }.`,
@@ -122,11 +126,13 @@ function converted(
   return new Map([...current].map(([name, tensor]) => [modernName(className, name), tensor]));
 }
 
-/** The figures of a folder that diffusers wrote. */
-async function readFamily(path: string): Promise<Family> {
+/** The figures of a checkpoint that diffusers wrote. */
+async function readFamily(path: string, access: HubAccess): Promise<Family> {
   if (typeof path !== 'string' || path === '') throw expected('a folder', 'config', path);
-  const file = join(resolve(path), 'config.json');
-  if (!existsSync(file)) return familyOfFolder(await openCheckpointFolder(path));
+  const { folder, snapshot } = await resolveCheckpoint(path, withoutRevision(access));
+  if (snapshot?.has('model_index.json') === false) await snapshot.fetch(['config.json']);
+  const file = join(folder, 'config.json');
+  if (!existsSync(file)) return familyOfFolder(await openConfiguration(path, access));
   const config = await readJsonObject(file);
   const className = String(config._class_name);
   const part = Object.hasOwn(soleParts, className) ? soleParts[className] : undefined;
@@ -137,6 +143,20 @@ async function readFamily(path: string): Promise<Family> {
     );
   }
   return { name: path, className, components: { [part.name]: { className, config } } };
+}
+
+/** A checkpoint of which everything but its weights is there. */
+export async function openConfiguration(
+  path: string,
+  access: HubAccess,
+): Promise<CheckpointFolder> {
+  const checkpoint = await openCheckpointFolder(path, withoutRevision(access));
+  const names = [...checkpoint.components].map(([folder, { className }]) => ({
+    folder,
+    className,
+  }));
+  await checkpoint.snapshot?.fetchParts(names, { variant: undefined, weights: false });
+  return checkpoint;
 }
 
 async function familyOfFolder(checkpoint: CheckpointFolder): Promise<Family> {

@@ -25,6 +25,14 @@ interface WeightForm {
   extension: 'safetensors' | 'bin';
 }
 
+/** The file that holds a component's weights, or that lists the files that do. */
+export interface WeightChoice {
+  name: string;
+  isIndex: boolean;
+  /** False where a variant was asked for and the plain files have to do. */
+  isVariant: boolean;
+}
+
 /**
  * Reads where the tensors of a component lie: in the variant's files if there are any, else in the
  * plain ones; safetensors before those of torch.save; in one file or in shards.
@@ -37,14 +45,10 @@ export async function readWeights(
   className: string,
   variant: string | undefined,
 ): Promise<ComponentWeights> {
-  const { fileStem, pickleStem } = layoutOf(className);
-  const forms: WeightForm[] = [
-    { stem: fileStem, extension: 'safetensors' },
-    { stem: pickleStem, extension: 'bin' },
-  ];
-  const wanted = variant === undefined ? undefined : await findFiles(folder, forms, variant);
-  const files = wanted ?? (await findFiles(folder, forms, undefined));
-  if (files === undefined) throw await noWeights(folder, forms, variant);
+  const choice = chooseWeights(className, variant, (name) => existsSync(join(folder, name)));
+  if (choice === undefined) throw await noWeights(folder, formsOf(className), variant);
+  const path = join(folder, choice.name);
+  const files = choice.isIndex ? await filesOfIndex(folder, path) : [path];
   const tensors = new Map<string, StoredTensor>();
   for (const file of files) {
     for (const [name, tensor] of await readTensors(file)) {
@@ -57,7 +61,7 @@ export async function readWeights(
       tensors.set(modern, tensor);
     }
   }
-  return { tensors, files, isVariant: wanted !== undefined };
+  return { tensors, files, isVariant: choice.isVariant };
 }
 
 /** The tensors of a weight file of either kind, by the names they have there. */
@@ -65,43 +69,60 @@ export function readTensors(file: string): Promise<Map<string, StoredTensor>> {
   return file.endsWith('.safetensors') ? readSafetensorsHeader(file) : readTorchSave(file);
 }
 
-async function findFiles(
-  folder: string,
-  forms: readonly WeightForm[],
+function formsOf(className: string): WeightForm[] {
+  const { fileStem, pickleStem } = layoutOf(className);
+  return [
+    { stem: fileStem, extension: 'safetensors' },
+    { stem: pickleStem, extension: 'bin' },
+  ];
+}
+
+/** What to read a component's weights from, of the files that its folder has. */
+export function chooseWeights(
+  className: string,
   variant: string | undefined,
-): Promise<string[] | undefined> {
-  const suffix = variant === undefined ? '' : `.${variant}`;
-  for (const { stem, extension } of forms) {
-    const single = join(folder, `${stem}${suffix}.${extension}`);
-    if (existsSync(single)) return [single];
-    const indexes = [
-      `${stem}.${extension}.index${suffix}.json`,
-      `${stem}${suffix}.${extension}.index.json`,
-    ];
-    const index = indexes.map((name) => join(folder, name)).find((path) => existsSync(path));
-    if (index !== undefined) return filesOfIndex(folder, index, extension);
+  has: (name: string) => boolean,
+): WeightChoice | undefined {
+  for (const wanted of variant === undefined ? [undefined] : [variant, undefined]) {
+    const isVariant = wanted !== undefined;
+    const suffix = isVariant ? `.${wanted}` : '';
+    for (const { stem, extension } of formsOf(className)) {
+      const single = `${stem}${suffix}.${extension}`;
+      if (has(single)) return { name: single, isIndex: false, isVariant };
+      const indexes = [
+        `${stem}.${extension}.index${suffix}.json`,
+        `${stem}${suffix}.${extension}.index.json`,
+      ];
+      const index = indexes.find(has);
+      if (index !== undefined) return { name: index, isIndex: true, isVariant };
+    }
   }
   return undefined;
 }
 
-async function filesOfIndex(folder: string, index: string, extension: string): Promise<string[]> {
+async function filesOfIndex(folder: string, index: string): Promise<string[]> {
+  const paths = (await shardNames(index)).map((name) => join(folder, name));
+  const missing = paths.find((path) => !existsSync(path));
+  if (missing === undefined) return paths;
+  throw new CheckpointError(`${index} names the shard ${missing}, which is missing.`);
+}
+
+/** The files that an index lists. @throws CheckpointError for one that is not beside the index */
+export async function shardNames(index: string): Promise<string[]> {
   const { weight_map: map } = await readJsonObject(index);
-  const names = typeof map === 'object' && map !== null ? Object.values(map) : [];
-  const files = new Set<string>();
-  for (const name of names) {
+  const extension = index.includes('.safetensors.index') ? '.safetensors' : '.bin';
+  const names = new Set<string>();
+  for (const name of typeof map === 'object' && map !== null ? Object.values(map) : []) {
     // A shard lies beside its index; anything else could read any file of the machine.
-    if (typeof name !== 'string' || basename(name) !== name || !name.endsWith(`.${extension}`)) {
+    if (typeof name !== 'string' || basename(name) !== name || !name.endsWith(extension)) {
       throw new CheckpointError(
         `${index} names a shard ${JSON.stringify(name)} outside its folder.`,
       );
     }
-    const path = join(folder, name);
-    if (!existsSync(path))
-      throw new CheckpointError(`${index} names the shard ${path}, which is missing.`);
-    files.add(path);
+    names.add(name);
   }
-  if (files.size === 0) throw new CheckpointError(`${index} names no shards.`);
-  return [...files].sort();
+  if (names.size === 0) throw new CheckpointError(`${index} names no shards.`);
+  return [...names].sort();
 }
 
 async function noWeights(

@@ -6,6 +6,7 @@ import { type Command, InvalidArgumentError as CommanderArgumentError, Option } 
 
 import type { Image } from '../image.js';
 import { defaults } from '../options.js';
+import { demoModel } from '../package-root.js';
 import { AutoPipelineForImage2Image, AutoPipelineForText2Image } from '../pipelines/auto.js';
 import type { DiffusionPipeline } from '../pipelines/pipeline.js';
 import { schedulerClass, schedulerNames } from '../schedulers/index.js';
@@ -26,6 +27,7 @@ interface CommonFlags {
   dtype: 'auto' | 'float32' | 'bfloat16' | 'float16';
   device: string;
   variant?: string;
+  revision?: string;
   output: string;
 }
 
@@ -52,7 +54,12 @@ const usual = "the pipeline's default, for Stable Diffusion ";
 
 function addCommon(command: Command): Command {
   return command
-    .requiredOption('--model <folder>', 'checkpoint folder in diffusers layout')
+    .requiredOption(
+      '--model <folder>',
+      "checkpoint folder in diffusers layout, or org/name on the hub; 'demo' is the embedded model",
+      (model) => (model === 'demo' ? demoModel : model),
+    )
+    .option('--revision <name>', 'branch, tag or commit of a checkpoint on the hub')
     .requiredOption('--prompt <text>', 'what the picture should show')
     .option('--negative-prompt <text>', 'what it should not show')
     .option(
@@ -128,8 +135,8 @@ export function addTextToImage(program: Command): void {
     });
 }
 
-function loadOptions({ dtype, device, variant }: CommonFlags) {
-  return { dtype, device, variant, signal };
+function loadOptions({ dtype, device, variant, revision }: CommonFlags) {
+  return { dtype, device, variant, revision, signal };
 }
 
 function chooseScheduler(pipe: DiffusionPipeline, name: string | undefined): void {

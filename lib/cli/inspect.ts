@@ -33,7 +33,8 @@ export interface CheckpointReport {
 }
 
 export async function inspectCheckpoint(path: string, variant?: string): Promise<CheckpointReport> {
-  const checkpoint = await openCheckpointFolder(path);
+  // To look at a checkpoint is no reason to download it.
+  const checkpoint = await openCheckpointFolder(path, { localFilesOnly: true });
   const components: ComponentReport[] = [];
   for (const [name, { className, folder }] of checkpoint.components) {
     components.push(await inspectComponent(name, className, folder, variant));
@@ -85,7 +86,7 @@ export function addInspect(program: Command): void {
   program
     .command('inspect')
     .description('Shows what a checkpoint consists of and what is missing to run it.')
-    .argument('<checkpoint>', 'checkpoint folder')
+    .argument('<checkpoint>', 'checkpoint folder, or org/name of one in the Hugging Face cache')
     .option('--variant <name>', 'weight files to look at, such as fp16')
     .option('--json', 'for machines')
     .action(async (path: string, flags: { variant?: string; json?: boolean }) => {

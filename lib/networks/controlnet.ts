@@ -1,5 +1,11 @@
+import { resolveCheckpoint } from '../checkpoints/hub.js';
+import {
+  type DownloadProgress,
+  type HubOptions,
+  hubAccessNames,
+} from '../checkpoints/hub-settings.js';
 import { openSingleFile } from '../checkpoints/single-file.js';
-import { CheckpointError, expected } from '../errors.js';
+import { CheckpointError } from '../errors.js';
 import { concat, full, mean, narrow } from '../ops.js';
 import { checkKnownOptions, resolvePlacement } from '../options.js';
 import type { DType, Tensor } from '../tensor.js';
@@ -7,13 +13,17 @@ import { canonicalArchitecture } from './architecture.js';
 import { type LoadNetworkOptions, Network } from './network.js';
 import type { UNetConditions, UNetResiduals } from './unet.js';
 
-export interface LoadControlNetOptions {
+export interface LoadControlNetOptions extends HubOptions {
   /** `'auto'` (default): float16 on CUDA, float32 on the CPU; as the pipeline it is for. */
   dtype?: 'auto' | Extract<DType, 'float32' | 'float16' | 'bfloat16'>;
   /** `'auto'` (default), `'cpu'`, `'cuda'` or `'cuda:1'`. */
   device?: string;
   /** Takes the weight files of a variant, such as `'fp16'`, where there are some. */
   variant?: string;
+  /** Called as files come from the hub. */
+  onProgress?: (progress: DownloadProgress) => void;
+  /** Stops downloads. */
+  signal?: AbortSignal;
 }
 
 export interface SingleFileControlNetOptions
@@ -86,22 +96,25 @@ export class ControlNetModel {
   }
 
   /**
-   * Loads a ControlNet's folder (`config.json` and weights). Pipelines count it as one of their parts;
-   * dispose it all the same when done.
+   * Loads a ControlNet (`config.json` and weights): a folder, or a name on the hub. Pipelines count it
+   * as one of their parts; dispose it all the same when done.
    *
-   * @throws CheckpointError, ProgramNotFoundError, InvalidArgumentError
+   * @throws CheckpointError, HubError, ProgramNotFoundError, InvalidArgumentError
    * @example
    * using controlnet = await ControlNetModel.fromPretrained('models/control-canny');
    * const pipe = await StableDiffusionControlNetPipeline.fromPretrained('models/sd15', { controlnet });
    */
   static async fromPretrained(
-    folder: string,
+    path: string,
     options: LoadControlNetOptions = {},
   ): Promise<ControlNetModel> {
-    if (typeof folder !== 'string' || folder === '') throw expected('a folder', 'folder', folder);
-    checkKnownOptions(options, ['dtype', 'device', 'variant'], 'fromPretrained');
-    const { dtype, device, variant } = options;
+    const known = ['dtype', 'device', 'variant', ...hubAccessNames];
+    checkKnownOptions(options, known, 'fromPretrained');
+    const { dtype, device, variant, ...access } = options;
     const placement = resolvePlacement({ dtype, device });
+    const { folder, snapshot } = await resolveCheckpoint(path, access);
+    const part = { folder: '', className: 'ControlNetModel' };
+    await snapshot?.fetchParts([part], { variant, weights: true });
     return await ControlNetModel.load(folder, { ...placement, variant });
   }
 
@@ -174,7 +187,9 @@ export class ControlNetModel {
       ...(timeIds && taken.includes('time_ids') && { time_ids: timeIds }),
     };
     const outputs = this.network.outputsOf('forward');
-    const residuals = new ControlResiduals(await this.network.run('forward', inputs, outputs));
+    const residuals = new ControlResiduals(
+      await this.network.runTogether('forward', inputs, outputs),
+    );
     if (!this.globalPoolConditions) return residuals;
     using whole = residuals;
     return whole.map((tensor) => mean(tensor, [2, 3], true));

@@ -4,8 +4,17 @@ import { isHarmless } from '../checkpoints/layouts.js';
 import { type StoredTensor, withoutTrailingOnes } from '../checkpoints/stored-tensor.js';
 import { readWeights } from '../checkpoints/weights.js';
 import { CheckpointError, DisposedError, TorchbrushError } from '../errors.js';
-import { callAsync, type NativeNetwork, type Placement, type WeightUpdate } from '../native.js';
+import {
+  callAsync,
+  isBatching,
+  type NativeNetwork,
+  type NativeTensor,
+  type OperatorTime,
+  type Placement,
+  type WeightUpdate,
+} from '../native.js';
 import { type DType, Tensor } from '../tensor.js';
+import { Batching } from './batching.js';
 import { checkComponentConfig, readComponentConfig } from './component-config.js';
 import { type LoadedProgram, loadPrograms } from './programs.js';
 
@@ -26,13 +35,18 @@ export interface NetworkSource {
   origin: string;
 }
 
-interface Entry {
+interface EntryParts {
   native: NativeNetwork;
   inputs: readonly string[];
   optionalInputs: ReadonlySet<string>;
   outputs: readonly string[];
   /** Shapes of the parameters, by name. */
   parameters: ReadonlyMap<string, readonly number[]>;
+}
+
+interface Entry extends EntryParts {
+  /** Runs that wait to go through together. */
+  batching: Batching;
 }
 
 /**
@@ -111,7 +125,9 @@ export class Network {
         const parameters = new Map(native.parameters.map(({ name, shape }) => [name, shape]));
         const { inputs, outputs } = record;
         const optionalInputs = new Set(record.optionalInputs);
-        entries.set(name, { native: network, inputs, optionalInputs, outputs, parameters });
+        const entry = { native: network, inputs, optionalInputs, outputs, parameters };
+        const batching = new Batching((given, wanted) => pass(entry, given, wanted));
+        entries.set(name, { ...entry, batching });
       }
     } catch (error) {
       for (const entry of entries.values()) entry.native.dispose();
@@ -140,18 +156,37 @@ export class Network {
     outputs: readonly string[],
   ): Promise<Tensor[]> {
     const program = this.#entry(entry);
-    const handles = program.inputs.map((name) => {
-      const tensor = inputs[name];
-      if (tensor === undefined && !program.optionalInputs.has(name)) {
-        throw this.#mismatch(`needs the input ${name}`);
-      }
-      return tensor?.native ?? null;
-    });
-    const unknown = Object.keys(inputs).find((name) => !program.inputs.includes(name));
-    if (unknown !== undefined) throw this.#mismatch(`has no input ${unknown}`);
-    const wanted = this.#places(program, outputs);
-    const results = await callAsync(() => program.native.run(handles, wanted));
-    return results.map((native) => new Tensor(native));
+    this.#check(program, inputs, outputs);
+    return await pass(program, inputs, outputs);
+  }
+
+  /**
+   * As `run`, for entries whose inputs and outputs all have the batch in front: [B,…], or [1,…] for one
+   * row that holds for the whole batch. Runs that wait at the same time go through as one batch, so the
+   * last bits of the results may depend on who else waits.
+   */
+  async runTogether(
+    entry: string,
+    inputs: Readonly<Record<string, Tensor>>,
+    outputs: readonly string[],
+  ): Promise<Tensor[]> {
+    if (!isBatching()) return await this.run(entry, inputs, outputs);
+    const program = this.#entry(entry);
+    this.#check(program, inputs, outputs);
+    return await program.batching.run(inputs, outputs);
+  }
+
+  /** Runs an entry for its time alone: what its operators took, the longest first. */
+  async profile(
+    entry: string,
+    inputs: Readonly<Record<string, Tensor>>,
+    outputs: readonly string[],
+  ): Promise<OperatorTime[]> {
+    const program = this.#entry(entry);
+    this.#check(program, inputs, outputs);
+    const wanted = places(program, outputs);
+    const times = await callAsync(() => program.native.profile(handles(program, inputs), wanted));
+    return times.sort((a, b) => b.seconds - a.seconds);
   }
 
   /** How often each operator occurs in a run with the named inputs; for tests and inspection. */
@@ -162,7 +197,8 @@ export class Network {
   ): Record<string, number> {
     const program = this.#entry(entry);
     const given = program.inputs.map((name) => inputs.includes(name));
-    return program.native.operators(given, this.#places(program, outputs));
+    this.#checkOutputs(program, outputs);
+    return program.native.operators(given, places(program, outputs));
   }
 
   #entry(name: string): Entry {
@@ -172,12 +208,19 @@ export class Network {
     return entry;
   }
 
-  #places(entry: Entry, outputs: readonly string[]): number[] {
-    return outputs.map((name) => {
-      const place = entry.outputs.indexOf(name);
-      if (place === -1) throw this.#mismatch(`has no output ${name}`);
-      return place;
-    });
+  #check(entry: Entry, inputs: Readonly<Record<string, Tensor>>, outputs: readonly string[]): void {
+    const unknown = Object.keys(inputs).find((name) => !entry.inputs.includes(name));
+    if (unknown !== undefined) throw this.#mismatch(`has no input ${unknown}`);
+    const missing = entry.inputs.find(
+      (name) => inputs[name] === undefined && !entry.optionalInputs.has(name),
+    );
+    if (missing !== undefined) throw this.#mismatch(`needs the input ${missing}`);
+    this.#checkOutputs(entry, outputs);
+  }
+
+  #checkOutputs(entry: Entry, outputs: readonly string[]): void {
+    const unknown = outputs.find((name) => !entry.outputs.includes(name));
+    if (unknown !== undefined) throw this.#mismatch(`has no output ${unknown}`);
   }
 
   #mismatch(problem: string): TorchbrushError {
@@ -220,9 +263,10 @@ export class Network {
   /** The same change in every program, with no run in between. */
   async #change(change: (entry: Entry) => Promise<void> | undefined): Promise<void> {
     if (this.#holders === 0) throw new DisposedError(`The ${this.className} has been disposed.`);
-    const changes = [...this.#entries.values()].map((entry) =>
-      callAsync(async () => change(entry)),
-    );
+    const changes = [...this.#entries.values()].map((entry) => {
+      entry.batching.flush();
+      return callAsync(async () => change(entry));
+    });
     const failed = (await Promise.allSettled(changes)).find(({ status }) => status === 'rejected');
     if (failed?.status === 'rejected') throw failed.reason;
   }
@@ -236,9 +280,35 @@ export class Network {
     if (this.#holders === 0) return;
     this.#holders -= 1;
     if (this.#holders > 0) return;
-    for (const entry of this.#entries.values()) entry.native.dispose();
+    for (const { native, batching } of this.#entries.values()) {
+      batching.flush();
+      native.dispose();
+    }
     this.#entries.clear();
   }
+}
+
+/** One pass, as soon as those before it are done. */
+async function pass(
+  entry: EntryParts,
+  inputs: Readonly<Record<string, Tensor>>,
+  outputs: readonly string[],
+): Promise<Tensor[]> {
+  const results = await callAsync(() =>
+    entry.native.run(handles(entry, inputs), places(entry, outputs)),
+  );
+  return results.map((native) => new Tensor(native));
+}
+
+function handles(
+  entry: EntryParts,
+  inputs: Readonly<Record<string, Tensor>>,
+): (NativeTensor | null)[] {
+  return entry.inputs.map((name) => inputs[name]?.native ?? null);
+}
+
+function places(entry: EntryParts, outputs: readonly string[]): number[] {
+  return outputs.map((name) => entry.outputs.indexOf(name));
 }
 
 /** Gives every parameter of every program its tensor; each tensor is used at most once. */

@@ -42,7 +42,9 @@ export class Prior {
       encoder_hidden_states: conditions.encoderHiddenStates,
       attention_mask: conditions.attentionMask,
     };
-    const [prediction] = await this.network.run('forward', inputs, ['predicted_image_embedding']);
+    const [prediction] = await this.network.runTogether('forward', inputs, [
+      'predicted_image_embedding',
+    ]);
     return prediction as Tensor;
   }
 

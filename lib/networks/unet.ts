@@ -1,11 +1,11 @@
 import { CheckpointError } from '../errors.js';
-import { full, linearCombination } from '../ops.js';
+import { concat, cos, exp, full, linearCombination, sin } from '../ops.js';
 import { Tensor } from '../tensor.js';
 import type { Network } from './network.js';
 
 /** What a {@link UNet} takes besides latents, time and text, where its architecture asks for it. */
 export interface UNetConditions {
-  /** [B,timeCondProjDim]. */
+  /** [B,timeCondProjDim], or one row for all. */
   timestepCond?: Tensor | undefined;
   /** [B] int64 where classes are counted, as the x4 upscaler's noise levels are. */
   classLabels?: Tensor | undefined;
@@ -78,7 +78,7 @@ export class UNet {
       image_embeds: conditions.imageEmbeds,
       ...this.#residualInputs(conditions.residuals),
     });
-    const [prediction] = await this.network.run('forward', inputs, ['sample']);
+    const [prediction] = await this.network.runTogether('forward', inputs, ['sample']);
     return prediction as Tensor;
   }
 
@@ -96,25 +96,21 @@ export class UNet {
     return { ...Object.fromEntries(named), mid_block_additional_residual: mid };
   }
 
+  /** The scale where the network takes one as an input; else undefined. */
+  told(guidanceScale: number): number | undefined {
+    return this.timeCondProjDim === undefined ? undefined : guidanceScale;
+  }
+
   /**
    * The guidance scale as distilled networks take it: sines and cosines of 1000·(scale−1), one row
-   * per image, [B,timeCondProjDim] (Meng et al., https://arxiv.org/abs/2210.03142). Without a scale
-   * the rows are zeros, which say nothing.
+   * for all images, [1,timeCondProjDim] (Meng et al., https://arxiv.org/abs/2210.03142). Without a
+   * scale the row is zeros, which say nothing. Undefined for other networks.
    */
-  guidanceEmbedding(guidanceScale: number | undefined, batch: number): Tensor | undefined {
+  guidanceEmbedding(guidanceScale: number | undefined): Tensor | undefined {
     const dimension = this.timeCondProjDim;
     if (dimension === undefined) return undefined;
-    const half = Math.floor(dimension / 2);
-    const row = new Float32Array(dimension);
-    for (let i = 0; i < half && guidanceScale !== undefined; i += 1) {
-      const angle = (guidanceScale - 1) * 1000 * Math.exp((-i * Math.log(10_000)) / (half - 1));
-      row[i] = Math.sin(angle);
-      row[half + i] = Math.cos(angle);
-    }
-    const rows = new Float32Array(batch * dimension);
-    for (let i = 0; i < batch; i += 1) rows.set(row, i * dimension);
-    using onHost = Tensor.fromArray(rows, [batch, dimension]);
-    return onHost.to({ dtype: this.network.dtype, device: this.network.device });
+    using row = guidanceRow(guidanceScale, dimension);
+    return row.to({ dtype: this.network.dtype, device: this.network.device });
   }
 
   /** ε_uncond + scale·(ε_cond − ε_uncond) (Ho & Salimans, https://arxiv.org/abs/2207.12598). */
@@ -123,6 +119,28 @@ export class UNet {
     using difference = linearCombination([1, -1], [conditional, unconditional]);
     return linearCombination([1, scale], [unconditional, difference]);
   }
+}
+
+/**
+ * Every operation rounds to float32 as in diffusers: the angles reach thousands, where its last bit
+ * is seen in the sine.
+ */
+function guidanceRow(guidanceScale: number | undefined, dimension: number): Tensor {
+  if (guidanceScale === undefined) return full([1, dimension], 0);
+  const { fround } = Math;
+  const half = Math.floor(dimension / 2);
+  const step = fround(fround(Math.log(10_000)) / (half - 1));
+  const scaled = fround(fround(guidanceScale - 1) * 1000);
+  using exponents = Tensor.fromArray(
+    Float32Array.from({ length: half }, (_, i) => -i * step),
+    [1, half],
+  );
+  using frequencies = exp(exponents);
+  using angles = linearCombination([scaled], [frequencies]);
+  using sines = sin(angles);
+  using cosines = cos(angles);
+  using rest = full([1, dimension - 2 * half], 0);
+  return concat([sines, cosines, rest], 1);
 }
 
 function given(inputs: Readonly<Record<string, Tensor | undefined>>): Record<string, Tensor> {

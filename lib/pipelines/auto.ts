@@ -15,8 +15,21 @@ import { KandinskyV22CombinedPipeline } from './kandinsky-combined-text2img.js';
 import type { KandinskyCombinedComponents } from './kandinsky-components.js';
 import { KandinskyV22Img2ImgPipeline } from './kandinsky-img2img.js';
 import { KandinskyV22Pipeline } from './kandinsky-text2img.js';
-import type { FromPipeOptions, FromPretrainedOptions, PipelineClass } from './loading.js';
-import { DiffusionPipeline } from './pipeline.js';
+import {
+  type LatentConsistencyImageToImageOptions,
+  LatentConsistencyModelImg2ImgPipeline,
+} from './latent-consistency-img2img.js';
+import {
+  LatentConsistencyModelPipeline,
+  type LatentConsistencyTextToImageOptions,
+} from './latent-consistency-text2img.js';
+import {
+  accessOf,
+  type FromPipeOptions,
+  type FromPretrainedOptions,
+  type PipelineClass,
+} from './loading.js';
+import { DiffusionPipeline, loadPipeline } from './pipeline.js';
 import type { StableDiffusionComponents } from './stable-diffusion.js';
 import {
   type ControlNetTextToImageOptions,
@@ -46,12 +59,14 @@ import {
 /** Options of every text-to-image class; the class at hand refuses those that are not its own. */
 export type AnyTextToImageOptions = TextToImageOptions &
   XLTextToImageOptions &
+  LatentConsistencyTextToImageOptions &
   Partial<KandinskyCombinedOptions> &
   Partial<ControlNetTextToImageOptions>;
 
 /** Options of every image-to-image class; the class at hand refuses those that are not its own. */
 export type AnyImageToImageOptions = ImageToImageOptions &
   XLImageToImageOptions &
+  LatentConsistencyImageToImageOptions &
   Partial<KandinskyCombinedImageToImageOptions> &
   Partial<ControlNetImageToImageOptions>;
 
@@ -74,7 +89,6 @@ export type TextToImagePipeline = AnyPipeline<AnyTextToImageOptions>;
 export type ImageToImagePipeline = AnyPipeline<AnyImageToImageOptions>;
 
 type AnyClass<Pipeline> = PipelineClass<AnyComponents, Pipeline> & {
-  fromPretrained(path: string, options: FromPretrainedOptions<AnyComponents>): Promise<Pipeline>;
   fromPipe(pipe: DiffusionPipeline, overrides: FromPipeOptions<AnyComponents>): Promise<Pipeline>;
 };
 
@@ -82,7 +96,7 @@ type AnyClass<Pipeline> = PipelineClass<AnyComponents, Pipeline> & {
 interface Tasks {
   textToImage: AnyClass<TextToImagePipeline>;
   imageToImage: AnyClass<ImageToImagePipeline>;
-  /** `_class_name` of its checkpoints. */
+  /** `_class_name` of its checkpoints. Those of inpainting classes may hold a plain UNet. */
   names: readonly string[];
   /** Classes of the same checkpoints without all of their parts. */
   parts: readonly (abstract new (
@@ -100,23 +114,39 @@ const families: readonly Family[] = [
     plain: tasks(StableDiffusionPipeline, StableDiffusionImg2ImgPipeline, [
       'StableDiffusionPipeline',
       'StableDiffusionImg2ImgPipeline',
+      'StableDiffusionInpaintPipeline',
     ]),
     withControlNet: tasks(
       StableDiffusionControlNetPipeline,
       StableDiffusionControlNetImg2ImgPipeline,
-      ['StableDiffusionControlNetPipeline', 'StableDiffusionControlNetImg2ImgPipeline'],
+      [
+        'StableDiffusionControlNetPipeline',
+        'StableDiffusionControlNetImg2ImgPipeline',
+        'StableDiffusionControlNetInpaintPipeline',
+      ],
     ),
   },
   {
     plain: tasks(StableDiffusionXLPipeline, StableDiffusionXLImg2ImgPipeline, [
       'StableDiffusionXLPipeline',
       'StableDiffusionXLImg2ImgPipeline',
+      'StableDiffusionXLInpaintPipeline',
     ]),
     withControlNet: tasks(
       StableDiffusionXLControlNetPipeline,
       StableDiffusionXLControlNetImg2ImgPipeline,
-      ['StableDiffusionXLControlNetPipeline', 'StableDiffusionXLControlNetImg2ImgPipeline'],
+      [
+        'StableDiffusionXLControlNetPipeline',
+        'StableDiffusionXLControlNetImg2ImgPipeline',
+        'StableDiffusionXLControlNetInpaintPipeline',
+      ],
     ),
+  },
+  {
+    plain: tasks(LatentConsistencyModelPipeline, LatentConsistencyModelImg2ImgPipeline, [
+      'LatentConsistencyModelPipeline',
+      'LatentConsistencyModelImg2ImgPipeline',
+    ]),
   },
   {
     plain: tasks(
@@ -125,8 +155,10 @@ const families: readonly Family[] = [
       [
         'KandinskyV22Pipeline',
         'KandinskyV22Img2ImgPipeline',
+        'KandinskyV22InpaintPipeline',
         'KandinskyV22CombinedPipeline',
         'KandinskyV22Img2ImgCombinedPipeline',
+        'KandinskyV22InpaintCombinedPipeline',
       ],
       [KandinskyV22Pipeline, KandinskyV22Img2ImgPipeline],
     ),
@@ -195,14 +227,14 @@ function chosen(
 export class AutoPipelineForText2Image {
   private constructor() {}
 
-  /** @throws CheckpointError for a checkpoint of an unknown class */
+  /** @throws CheckpointError for a checkpoint of an unknown class; HubError */
   static async fromPretrained(
     path: string,
     options: FromPretrainedOptions<AnyComponents> = {},
   ): Promise<TextToImagePipeline> {
-    const { className } = await openCheckpointFolder(path);
-    const { tasks: found, rest } = chosen(tasksOfClass(className, path), options);
-    return found.textToImage.fromPretrained(path, rest);
+    const checkpoint = await openCheckpointFolder(path, accessOf(options));
+    const { tasks: found, rest } = chosen(tasksOfClass(checkpoint.className, path), options);
+    return await loadPipeline(found.textToImage, rest, async () => checkpoint);
   }
 
   static async fromPipe(
@@ -218,14 +250,14 @@ export class AutoPipelineForText2Image {
 export class AutoPipelineForImage2Image {
   private constructor() {}
 
-  /** @throws CheckpointError for a checkpoint of an unknown class */
+  /** @throws CheckpointError for a checkpoint of an unknown class; HubError */
   static async fromPretrained(
     path: string,
     options: FromPretrainedOptions<AnyComponents> = {},
   ): Promise<ImageToImagePipeline> {
-    const { className } = await openCheckpointFolder(path);
-    const { tasks: found, rest } = chosen(tasksOfClass(className, path), options);
-    return found.imageToImage.fromPretrained(path, rest);
+    const checkpoint = await openCheckpointFolder(path, accessOf(options));
+    const { tasks: found, rest } = chosen(tasksOfClass(checkpoint.className, path), options);
+    return await loadPipeline(found.imageToImage, rest, async () => checkpoint);
   }
 
   static async fromPipe(

@@ -2,6 +2,9 @@
 // Each family of pipelines lists its parts as slots; everything else here knows no family.
 import { openConnectedCheckpoint } from '../checkpoints/connected.js';
 import type { CheckpointFolder } from '../checkpoints/folder.js';
+import type { HubSnapshot } from '../checkpoints/hub.js';
+import type { HubPart } from '../checkpoints/hub-plan.js';
+import type { DownloadProgress, HubAccess } from '../checkpoints/hub-settings.js';
 import { CheckpointError, expected } from '../errors.js';
 import { Network } from '../networks/network.js';
 import type { Placement } from '../options.js';
@@ -27,6 +30,8 @@ export interface ComponentKind<Component> {
   /** How to come by one, for messages. */
   hint?: string;
   is(value: unknown): value is Component;
+  /** Other parts whose files it reads as well, by their names on disk. */
+  alsoReads?: readonly string[];
   /** @throws CheckpointError, ProgramNotFoundError */
   load(source: ComponentSource): Promise<Component>;
 }
@@ -70,8 +75,11 @@ export interface PipelineFamily<Components extends ComponentSet> {
   mendScheduler?(scheduler: Scheduler): Scheduler;
 }
 
+/** Told about files from the hub, then about components. */
+export type LoadProgress = DownloadProgress | ComponentProgress;
+
 /** Told about each component as it is loaded; several are on their way at once. */
-export interface LoadProgress {
+export interface ComponentProgress {
   status: 'loading' | 'loaded';
   /** The component's name on disk, `'unet'`. */
   component: string;
@@ -84,8 +92,9 @@ export interface LoadOptions<Components> extends Placement {
   variant: string | undefined;
   config: PipelineConfig;
   overrides: ComponentOverrides<Components>;
-  /** Folder of the second checkpoint, where the family has one; else the first one names it. */
+  /** Where the second checkpoint is, for families that have one; else the first one names it. */
   connected: string | undefined;
+  access: HubAccess;
   onProgress: ((progress: LoadProgress) => void) | undefined;
   signal: AbortSignal | undefined;
 }
@@ -146,12 +155,14 @@ export async function loadComponents<Components extends ComponentSet>(
     overrides[key] !== null &&
     (overrides[key] !== undefined || !slot.optional || checkpoint.components.has(slot.name));
   const wanted = slotsOf(family.slots).filter(isThere);
+  const own = wanted.filter(([key]) => overrides[key] === undefined).map(([, slot]) => slot);
   const placeOf = await placesOf(
     family,
     checkpoint,
-    wanted.filter(([key]) => overrides[key] === undefined).map(([, { name }]) => name),
-    options.connected,
+    own.map(({ name }) => name),
+    options,
   );
+  await fetchParts(own, placeOf, variant);
   const held: Network[] = [];
   const count = wanted.length;
   let done = 0;
@@ -184,20 +195,44 @@ export async function loadComponents<Components extends ComponentSet>(
   }
 }
 
+type Place = Pick<ComponentSource, 'checkpoint' | 'name'>;
+
+/** Brings what is read of parts that are on the hub. @throws HubError */
+async function fetchParts(
+  slots: readonly AnySlot[],
+  placeOf: (name: string) => Place,
+  variant: string | undefined,
+): Promise<void> {
+  const parts = new Map<HubSnapshot, HubPart[]>();
+  for (const { name, kind } of slots) {
+    const place = placeOf(name);
+    const { components, snapshot } = place.checkpoint;
+    if (snapshot === undefined) continue;
+    for (const folder of [place.name, ...(kind.alsoReads ?? [])]) {
+      const className = components.get(folder)?.className;
+      if (className === undefined) continue;
+      parts.set(snapshot, [...(parts.get(snapshot) ?? []), { folder, className }]);
+    }
+  }
+  for (const [snapshot, wanted] of parts) {
+    await snapshot.fetchParts(wanted, { variant, weights: true });
+  }
+}
+
 /** Where parts are: in the checkpoint itself, or in the one that it is connected to. */
 async function placesOf<Components extends ComponentSet>(
   { connected: kind }: PipelineFamily<Components>,
   checkpoint: CheckpointFolder,
   names: readonly string[],
-  given: string | undefined,
-): Promise<(name: string) => Pick<ComponentSource, 'checkpoint' | 'name'>> {
+  { connected: given, access }: Pick<LoadOptions<Components>, 'connected' | 'access'>,
+): Promise<(name: string) => Place> {
   const own = (name: string) => ({ checkpoint, name });
   if (kind === undefined) return own;
   const prefix = `${kind}_`;
   const isElsewhere = (name: string) =>
     name.startsWith(prefix) && (given !== undefined || !checkpoint.components.has(name));
   if (!names.some(isElsewhere)) return own;
-  const connected = await openConnectedCheckpoint(checkpoint, kind, given);
+  const connected = await openConnectedCheckpoint(checkpoint, kind, given, access);
   return (name) =>
     isElsewhere(name) ? { checkpoint: connected, name: name.slice(prefix.length) } : own(name);
 }

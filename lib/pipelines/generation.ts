@@ -84,7 +84,8 @@ export interface GenerationRequest {
 
 /** Results that hold pictures, or the tensor that was asked for, which the caller disposes. */
 export interface Pictures<Output extends Image[] | Tensor = Image[] | Tensor> {
-  images: Output;
+  /** One at least, and so the types say: `const { images: [image] } = await pipe.generate(…)`. */
+  images: Output extends Image[] ? SomeImages : Output;
   /**
    * For each picture whether the checkpoint's safety checker blackened it; only where there is a
    * checker and something to look at.
@@ -194,6 +195,8 @@ export async function draw(drawing: Drawing): Promise<Pictures> {
   return { images: await toOutput(reviewed, outputType), nsfwContentDetected };
 }
 
+type SomeImages = [Image, ...Image[]];
+
 async function preview(latents: Tensor, drawing: Drawing): Promise<Image[]> {
   using picture = await toPicture(latents, drawing.decoder);
   return await toImages(picture);
@@ -207,11 +210,11 @@ export async function toPicture(latents: Tensor, decoder: LatentDecoder): Promis
   return clamp(shifted, 0, 1);
 }
 
-async function toOutput(picture: Tensor, outputType: OutputType): Promise<Tensor | Image[]> {
+async function toOutput(picture: Tensor, outputType: OutputType): Promise<Tensor | SomeImages> {
   return outputType === 'tensor' ? picture.alias() : await toImages(picture);
 }
 
-async function toImages(picture: Tensor): Promise<Image[]> {
+async function toImages(picture: Tensor): Promise<SomeImages> {
   const { shape } = picture;
-  return postprocessToImages(await picture.toFloat32Array(), shape);
+  return postprocessToImages(await picture.toFloat32Array(), shape) as SomeImages;
 }

@@ -141,7 +141,9 @@ function fromTensors(items: Tensor[], latentChannels: number, sizing: Sizing): P
     for (const item of items) batches.push(asBatch(item, name));
     const sizes = new Set(batches.map((item) => item.shape.slice(1).join(', ')));
     if (sizes.size > 1) throw expected('tensors of one size', name, [...sizes].join(' and '));
-    using all = concat(batches, 0);
+    const [first] = batches as [Tensor];
+    // A single one is not copied: latents go from pipeline to pipeline as they are.
+    using all = batches.length === 1 ? first.alias() : concat(batches);
     const [, channels] = all.shape;
     if (all.size === 0)
       throw expected('a Tensor that is not empty', name, `[${all.shape.join(', ')}]`);

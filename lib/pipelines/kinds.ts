@@ -84,6 +84,7 @@ export const textEncoderKind = networkKind(TextEncoder, 'a TextEncoder', [
 export const safetyCheckerKind: ComponentKind<SafetyChecker> = {
   what: 'a SafetyChecker',
   hint: 'Use null to draw without one.',
+  alsoReads: ['feature_extractor'],
   is: (value) => value instanceof SafetyChecker,
   load: async ({ checkpoint, name, ...options }) => {
     const { folder } = requireComponent(checkpoint, name, ['StableDiffusionSafetyChecker']);

@@ -1,8 +1,14 @@
 // What loading a pipeline takes beside its components: options, values of the checkpoint, and the way
 // from one pipeline to another.
 import type { CheckpointFolder } from '../checkpoints/folder.js';
+import {
+  checkHubAccess,
+  type HubAccess,
+  type HubOptions,
+  hubOptionNames,
+} from '../checkpoints/hub-settings.js';
 import { CheckpointError, expected, InvalidArgumentError } from '../errors.js';
-import { checkFunction, checkKnownOptions, checkSignal } from '../options.js';
+import { checkKnownOptions } from '../options.js';
 import type { DType } from '../tensor.js';
 import {
   type ComponentOverrides,
@@ -14,16 +20,16 @@ import {
 } from './components.js';
 
 /** Options of `fromPretrained`, beside components to use instead of the checkpoint's. */
-export interface LoadingOptions {
+export interface LoadingOptions extends HubOptions {
   /** `'auto'` (default): float16 on CUDA, float32 on the CPU. The dtype on disk does not matter. */
   dtype?: 'auto' | Extract<DType, 'float32' | 'float16' | 'bfloat16'>;
   /** `'auto'` (default), `'cpu'`, `'cuda'` or `'cuda:1'`. */
   device?: string;
   /** Takes the weight files of a variant, such as `'fp16'`, where there are some. */
   variant?: string;
-  /** Called as components are loaded. */
+  /** Called as files come from the hub, then as components are loaded. */
   onProgress?: (progress: LoadProgress) => void;
-  /** Stops loading between two components. */
+  /** Stops downloads at once, and loading between two components. */
   signal?: AbortSignal;
 }
 
@@ -41,8 +47,8 @@ export interface ConfigOptions {
 export type ConnectedOptions<Components> = 'priorPrior' extends keyof Components
   ? {
       /**
-       * Folder of the prior's checkpoint. Unless given, the one that the README.md of the checkpoint
-       * names: a path, or a name on the hub, for a folder of that name beside the checkpoint.
+       * The prior's checkpoint, a folder or a name on the hub. Unless given, the one that the README.md
+       * of the checkpoint names.
        */
       prior?: string;
     }
@@ -56,14 +62,24 @@ export type FromPretrainedOptions<Components extends ComponentSet = ComponentSet
 /** A file has no variants: `variant` says nothing here. */
 export type FromSingleFileOptions<Components extends ComponentSet = ComponentSet> =
   FromPretrainedOptions<Components> & {
-    /** Folder of a checkpoint of the same architecture, for its tokenizer and configurations. */
+    /**
+     * A checkpoint of the same architecture, a folder or a name on the hub, for its tokenizer and
+     * configurations.
+     */
     config?: string;
   };
 
 export type FromPipeOptions<Components extends ComponentSet = ComponentSet> = ConfigOptions &
   ComponentOverrides<Components>;
 
-const loadingOptionNames = ['dtype', 'device', 'variant', 'onProgress', 'signal'];
+const loadingOptionNames = [
+  'dtype',
+  'device',
+  'variant',
+  'onProgress',
+  'signal',
+  ...hubOptionNames,
+];
 
 /** What makes pipelines of one class. */
 export interface PipelineClass<Components extends ComponentSet, Pipeline> {
@@ -78,12 +94,19 @@ export function checkLoadingOptions<Components extends ComponentSet>(
   const known = [...loadingOptionNames, ...Object.keys(slots), ...Object.keys(config)];
   if (connected !== undefined) known.push(connected);
   checkKnownOptions(options, known, 'fromPretrained');
-  const { variant, onProgress, signal } = options;
+  const { variant } = options;
   if (variant !== undefined && !(typeof variant === 'string' && /^[\w-]+$/.test(variant))) {
     throw expected("a name such as 'fp16'", 'variant', variant);
   }
-  checkFunction(onProgress, 'onProgress');
-  checkSignal(signal);
+  checkHubAccess(options);
+}
+
+/** What of the options says how a checkpoint is come by. @throws InvalidArgumentError */
+export function accessOf(options: LoadingOptions): HubAccess {
+  if (typeof options !== 'object' || options === null)
+    throw expected('an object', 'options', options);
+  const { revision, localFilesOnly, cacheDir, token, onProgress, signal } = options;
+  return { revision, localFilesOnly, cacheDir, token, onProgress, signal };
 }
 
 export function mended<Components extends ComponentSet>(
@@ -104,7 +127,7 @@ export function splitConnected<Components extends ComponentSet>(
   if (folder === undefined || (typeof folder === 'string' && folder !== '')) {
     return { connected: folder, parts };
   }
-  throw expected('a folder', name, folder);
+  throw expected('a folder or a name on the hub', name, folder);
 }
 
 /** Options are parts or values of the family's config. @throws InvalidArgumentError */

@@ -6,6 +6,7 @@ import {
   type LoadLoraOptions,
   LoraAdapters,
 } from '../adapters/lora.js';
+import { adapterFileOptionNames } from '../adapters/tensor-file.js';
 import {
   type InvertedEncoders,
   type LoadTextualInversionOptions,
@@ -13,6 +14,7 @@ import {
   TextualInversions,
 } from '../adapters/textual-inversion.js';
 import { type CheckpointFolder, openCheckpointFolder } from '../checkpoints/folder.js';
+import { type HubAccess, hubOptionNames } from '../checkpoints/hub-settings.js';
 import { openSingleFileCheckpoint } from '../checkpoints/single-file-checkpoint.js';
 import { DisposedError, expected, InvalidArgumentError } from '../errors.js';
 import { Autoencoder } from '../networks/autoencoder.js';
@@ -31,6 +33,7 @@ import {
   retainAll,
 } from './components.js';
 import {
+  accessOf,
   checkLoadingOptions,
   configOf,
   type FromPipeOptions,
@@ -68,22 +71,24 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
   }
 
   /**
-   * Loads a checkpoint folder in diffusers' layout.
+   * Loads a checkpoint in diffusers' layout: a folder, or a repository on the Hugging Face hub,
+   * `'org/name'` or `'org/name@revision'`, from the cache or by download.
    *
-   * @throws CheckpointError, ProgramNotFoundError, InvalidArgumentError; nothing stays loaded then
+   * @throws CheckpointError, HubError, ProgramNotFoundError, InvalidArgumentError; nothing stays loaded
    */
   static async fromPretrained<Components extends ComponentSet, Pipeline>(
     this: PipelineClass<Components, Pipeline>,
     path: string,
     options: FromPretrainedOptions<NoInfer<Components>> = {},
   ): Promise<Pipeline> {
-    return await loadPipeline(this, options, () => openCheckpointFolder(path));
+    return await loadPipeline(this, options, (access) => openCheckpointFolder(path, access));
   }
 
   /**
    * Loads a checkpoint that is one `.safetensors` or `.ckpt` file, in the layout of the original
-   * implementations. Such files hold no tokenizer: pass one, or `config`, a checkpoint folder whose
-   * tokenizer and configurations are used (its weights are not).
+   * implementations: a path, `'org/name/file'` on the hub, or its address there. Such files hold no
+   * tokenizer: pass one, or `config`, a checkpoint whose tokenizer and configurations are used (its
+   * weights are not).
    *
    * @throws CheckpointError, UntrustedFileError, ProgramNotFoundError, InvalidArgumentError
    */
@@ -93,8 +98,8 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
     options: FromSingleFileOptions<NoInfer<Components>> = {},
   ): Promise<Pipeline> {
     const { config, ...rest } = options;
-    return await loadPipeline(this, rest as typeof options, () =>
-      openSingleFileCheckpoint(path, { config }),
+    return await loadPipeline(this, rest as typeof options, (access) =>
+      openSingleFileCheckpoint(path, { config, access }),
     );
   }
 
@@ -170,11 +175,11 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
    * Loads a LoRA file, in the form of diffusers, peft or Kohya, and makes it the active adapter, with
    * weight 1, of the networks it has layers for. The file must stay where it is while it is loaded.
    *
-   * @param path A `.safetensors` file, or a folder with one.
-   * @throws CheckpointError for a file of another kind, or for another base model
+   * @param path A `.safetensors` file, or a folder or a repository on the hub (`'org/name'`) with one.
+   * @throws CheckpointError for a file of another kind, or for another base model; HubError
    */
   async loadLoraWeights(path: string, options: LoadLoraOptions = {}): Promise<void> {
-    checkKnownOptions(options, ['adapterName', 'weightName'], 'loadLoraWeights');
+    checkKnownOptions(options, ['adapterName', ...adapterFileOptionNames], 'loadLoraWeights');
     await this.#lora.load(path, options);
   }
 
@@ -235,16 +240,20 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
   /**
    * Loads a textual inversion: a new word for prompts, `token`, or the name in the file.
    *
-   * @param path A `.safetensors` file, a `.bin` or `.pt` file as torch.save writes it, or a folder
-   *   with one.
-   * @throws CheckpointError for a file of another kind, or for another base model
+   * @param path A `.safetensors` file, a `.bin` or `.pt` file as torch.save writes it, or a folder or
+   *   a repository on the hub (`'org/name'`) with one.
+   * @throws CheckpointError for a file of another kind, or for another base model; HubError
    * @throws UntrustedFileError for a file that could run code in Python
    */
   async loadTextualInversion(
     path: string,
     options: LoadTextualInversionOptions = {},
   ): Promise<void> {
-    checkKnownOptions(options, ['token', 'weightName'], 'loadTextualInversion');
+    checkKnownOptions(
+      options,
+      ['token', 'hfToken', ...adapterFileOptionNames],
+      'loadTextualInversion',
+    );
     await loadTextualInversion(path, options, this.#textualInversions);
   }
 
@@ -315,19 +324,22 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
   }
 }
 
-async function loadPipeline<Components extends ComponentSet, Pipeline>(
+/** @internal Loads what `open` finds, once the options are checked. */
+export async function loadPipeline<Components extends ComponentSet, Pipeline>(
   Class: PipelineClass<Components, Pipeline>,
   options: FromPretrainedOptions<NoInfer<Components>>,
-  open: () => Promise<CheckpointFolder>,
+  open: (access: HubAccess) => Promise<CheckpointFolder>,
 ): Promise<Pipeline> {
   checkLoadingOptions(Class.family, options);
+  const access = accessOf(options);
   const { dtype, device, variant, onProgress, signal, ...rest } = options;
+  for (const name of hubOptionNames) delete rest[name];
   const { connected, parts: own } = splitConnected(Class.family, rest);
   const { config: given, parts } = splitConfig(Class.family, own);
   const overrides = checkOverrides(Class.family, parts);
   signal?.throwIfAborted();
-  const checkpoint = await open();
   const placement = resolvePlacement({ dtype, device });
+  const checkpoint = await open(access);
   const config = { ...configOf(Class.family, checkpoint), ...given };
   const components = await loadComponents(Class.family, checkpoint, {
     ...placement,
@@ -335,6 +347,7 @@ async function loadPipeline<Components extends ComponentSet, Pipeline>(
     config,
     overrides,
     connected,
+    access,
     onProgress,
     signal,
   });

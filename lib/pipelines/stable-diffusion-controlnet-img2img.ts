@@ -75,7 +75,8 @@ export class StableDiffusionControlNetImg2ImgPipeline extends DiffusionPipeline<
       min: 0,
       max: 1,
     });
-    const request = checkRequest(components, options);
+    // A distilled UNet is guided like any other here, as in diffusers.
+    const request = checkRequest(components, options, { tellGuidance: false });
     const control = checkControl(components, options, defaultScale);
     const { numInferenceSteps, height, width, controlImage: images } = options;
     using run = components.scheduler.start(startOptions({ numInferenceSteps }, { strength }));
@@ -87,7 +88,6 @@ export class StableDiffusionControlNetImg2ImgPipeline extends DiffusionPipeline<
     using _ = guide;
     checkInitSize(init, size, vae);
     const given = checkLatents(options.latents, latentShape(init, components, batch));
-    // A distilled UNet is not told the guidance here, as in diffusers.
     const pictures = await generate(components, request, {
       run,
       firstLatents: async () =>

@@ -86,7 +86,6 @@ export class StableDiffusionControlNetPipeline extends DiffusionPipeline<StableD
       run,
       firstLatents: async () => firstNoise({ shape, dtype, device }, given, request.generator, run),
       control: guide,
-      toldGuidance: request.guidanceScale,
     });
     return pictures;
   }

@@ -61,7 +61,6 @@ export class StableDiffusionImg2ImgPipeline extends DiffusionPipeline<StableDiff
     const pictures = await generate(components, request, {
       run,
       firstLatents: () => encodeInitImage(init, components, request, run),
-      toldGuidance: request.guidanceScale,
     });
     return pictures;
   }

@@ -58,7 +58,6 @@ export class StableDiffusionPipeline extends DiffusionPipeline<StableDiffusionCo
     const pictures = await generate(components, request, {
       run,
       firstLatents: async () => firstNoise(like, given, request.generator, run),
-      toldGuidance: request.guidanceScale,
     });
     return pictures;
   }

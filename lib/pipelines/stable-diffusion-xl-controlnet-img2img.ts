@@ -85,7 +85,9 @@ export class StableDiffusionXLControlNetImg2ImgPipeline extends DiffusionPipelin
     const limits = { min: 0, max: 1 };
     const strength = checkNumber(options.strength ?? defaults.strength, 'strength', limits);
     const scores = checkScores(options);
-    const request = checkXLRequest(components, options, config.forceZerosForEmptyPrompt === true);
+    const forceZeros = config.forceZerosForEmptyPrompt === true;
+    // A distilled UNet is guided like any other here, as in diffusers.
+    const request = checkXLRequest(components, options, forceZeros, { tellGuidance: false });
     const control = checkControl(components, options, defaultScale);
     const { numInferenceSteps, height, width, controlImage: images } = options;
     using run = scheduler.start(startOptions({ numInferenceSteps }, { strength }));
@@ -97,7 +99,6 @@ export class StableDiffusionXLControlNetImg2ImgPipeline extends DiffusionPipelin
     using _ = guide;
     checkInitSize(init, size, vae);
     const given = checkLatents(options.latents, latentShape(init, components, batch));
-    // A distilled UNet is not told the guidance here, as in diffusers.
     const pictures = await generateXL(components, request, {
       run,
       firstLatents: async () =>

@@ -97,7 +97,6 @@ export class StableDiffusionXLControlNetPipeline extends DiffusionPipeline<Stabl
       timeIds: (size) => textToImageIds(options, size),
       alternating: true,
       control: guide,
-      toldGuidance: request.guidanceScale,
     });
     return pictures;
   }

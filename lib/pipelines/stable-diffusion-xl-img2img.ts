@@ -98,7 +98,6 @@ export class StableDiffusionXLImg2ImgPipeline extends DiffusionPipeline<StableDi
       timeIds: (size) =>
         imageToImageIds(options, size, config.requiresAestheticsScore ? scores : undefined),
       alternating: false,
-      toldGuidance: request.guidanceScale,
     });
     return pictures;
   }

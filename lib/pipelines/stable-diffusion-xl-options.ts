@@ -13,6 +13,7 @@ import {
   generationOptionNames,
   type ScheduleOptions,
 } from './generation.js';
+import type { GuidanceManner } from './stable-diffusion.js';
 import {
   encodersOf,
   type StableDiffusionXLComponents,
@@ -85,9 +86,11 @@ export function checkXLRequest(
   components: Readonly<StableDiffusionXLComponents>,
   options: StableDiffusionXLOptions,
   forceZeros: boolean,
+  { tellGuidance = true }: Pick<GuidanceManner, 'tellGuidance'> = {},
 ): StableDiffusionXLRequest {
   const guidanceScale = checkGuidanceScale(options, defaultGuidanceScale);
-  const guided = guidanceScale > 1 && components.unet.timeCondProjDim === undefined;
+  const toldGuidance = tellGuidance ? components.unet.told(guidanceScale) : undefined;
+  const guided = guidanceScale > 1 && toldGuidance === undefined;
   checkTimeIds(options);
   const { count, ...texts } = checkTexts(components, options, forceZeros);
   return {
@@ -101,6 +104,7 @@ export function checkXLRequest(
     },
     guidanceRescale: checkGuidanceRescale(options),
     eta: checkEta(options),
+    toldGuidance,
   };
 }
 

@@ -71,7 +71,6 @@ export class StableDiffusionXLPipeline extends DiffusionPipeline<StableDiffusion
       firstLatents: async () => firstNoise({ shape, dtype, device }, given, request.generator, run),
       timeIds: (size) => textToImageIds(options, size),
       alternating: true,
-      toldGuidance: request.guidanceScale,
     });
     return pictures;
   }

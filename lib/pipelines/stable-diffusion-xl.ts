@@ -100,6 +100,8 @@ export interface StableDiffusionXLRequest extends GenerationRequest {
   prompt: XLPromptOptions;
   guidanceRescale: number;
   eta: number;
+  /** What a distilled UNet is told instead of running twice; undefined for others. */
+  toldGuidance: number | undefined;
 }
 
 /** What differs between text-to-image and image-to-image. */
@@ -113,8 +115,6 @@ export interface XLDrawing extends Pick<Drawing, 'timesteps'> {
   alternating: boolean;
   /** Adds to the UNet's skip connections; the caller's to dispose. */
   control?: ControlGuide;
-  /** What a distilled UNet is told instead of a guidance pass; nothing unless given. */
-  toldGuidance?: number | undefined;
 }
 
 /** Prompt → latents → denoising → output. */
@@ -124,7 +124,7 @@ export async function generateXL(
   drawing: XLDrawing,
 ): Promise<Pictures> {
   const { unet, vae } = components;
-  const { control, toldGuidance } = drawing;
+  const { control } = drawing;
   const encode = request.prompt.weighting === undefined ? encodePromptsXL : encodeWeightedXL;
   const encoded = await encode(encodersOf(components), request.prompt);
   using prompts = Conditions.fromHalves({ ...encoded.positive }, encoded.negative);
@@ -133,7 +133,7 @@ export async function generateXL(
   const [, , rows = 0, columns = 0] = latents.shape;
   const ids = drawing.timeIds([rows * vae.scaleFactor, columns * vae.scaleFactor]);
   using sizes = timeIdRows(ids, request, unet.network, drawing.alternating);
-  using timestepCond = unet.guidanceEmbedding(toldGuidance, request.batch);
+  using timestepCond = unet.guidanceEmbedding(request.toldGuidance);
   const pictures = await draw({
     request,
     run: drawing.run,

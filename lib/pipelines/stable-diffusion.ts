@@ -132,16 +132,26 @@ export interface StableDiffusionRequest extends GenerationRequest {
   prompt: PromptOptions;
   guidanceRescale: number;
   eta: number;
+  /** What a distilled UNet is told instead of running twice; undefined for others. */
+  toldGuidance: number | undefined;
+}
+
+/** How a pipeline guides. */
+export interface GuidanceManner {
+  defaultGuidanceScale?: number;
+  /** Whether a distilled UNet is told the scale, which spares the second pass; true unless given. */
+  tellGuidance?: boolean;
 }
 
 /** @throws InvalidArgumentError before any network runs */
 export function checkRequest(
   components: Readonly<StableDiffusionComponents>,
   options: StableDiffusionOptions & { guidanceRescale?: number },
-  defaultGuidanceScale: number = defaults.guidanceScale,
+  { defaultGuidanceScale = defaults.guidanceScale, tellGuidance = true }: GuidanceManner = {},
 ): StableDiffusionRequest {
   const guidanceScale = checkGuidanceScale(options, defaultGuidanceScale);
-  const guided = guidanceScale > 1 && components.unet.timeCondProjDim === undefined;
+  const toldGuidance = tellGuidance ? components.unet.told(guidanceScale) : undefined;
+  const guided = guidanceScale > 1 && toldGuidance === undefined;
   const prompt = checkPrompts(components, options, guided);
   const prompts = prompt.prompts?.length ?? (prompt.promptEmbeds?.shape[0] as number);
   return {
@@ -149,6 +159,7 @@ export function checkRequest(
     prompt,
     guidanceRescale: checkGuidanceRescale(options),
     eta: checkEta(options),
+    toldGuidance,
   };
 }
 
@@ -252,21 +263,19 @@ export interface StableDiffusionDrawing {
   firstLatents(): Promise<Tensor>;
   /** Adds to the UNet's skip connections; the caller's to dispose. */
   control?: ControlGuide;
-  /** What a distilled UNet is told instead of a guidance pass; nothing unless given. */
-  toldGuidance?: number | undefined;
 }
 
 /** Prompt → latents → denoising → output. */
 export async function generate(
   components: Readonly<StableDiffusionComponents>,
   request: StableDiffusionRequest,
-  { run, firstLatents, control, toldGuidance }: StableDiffusionDrawing,
+  { run, firstLatents, control }: StableDiffusionDrawing,
 ): Promise<Pictures> {
   const { unet, vae, safetyChecker } = components;
   using conditions = await encodeConditions(components, request.prompt);
   request.signal?.throwIfAborted();
   using latents = await firstLatents();
-  using timestepCond = unet.guidanceEmbedding(toldGuidance, request.batch);
+  using timestepCond = unet.guidanceEmbedding(request.toldGuidance);
   const pictures = await draw({
     request,
     run,

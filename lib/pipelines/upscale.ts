@@ -115,7 +115,8 @@ export class StableDiffusionUpscalePipeline extends DiffusionPipeline<UpscaleCom
     checkKnownOptions(options, knownOptions, 'Upscaling');
     const { components, dtype, device } = this;
     const { vae, scheduler, lowResScheduler } = components;
-    const request = checkRequest(components, options, defaults.guidanceScale);
+    const { guidanceScale: defaultGuidanceScale } = defaults;
+    const request = checkRequest(components, options, { defaultGuidanceScale });
     const noiseLevel = this.#noiseLevel(options);
     const { numInferenceSteps = defaults.numInferenceSteps } = options;
     using run = scheduler.start(startOptions({ numInferenceSteps }));

@@ -8,7 +8,7 @@ import { type ConfigOf, choice, flag, integer, MODEL_FIELDS, number } from './co
 import { makeAlphasCumprod } from './noise-schedule.js';
 import { at } from './numerics.js';
 import { AlphaBarRun, type RunSchedule } from './run.js';
-import type { ScheduleRequest } from './scheduler.js';
+import { leastStrength, type ScheduleRequest, skipTimesteps } from './scheduler.js';
 import { TIMESTEP_SPACINGS } from './timesteps.js';
 
 export const CONSISTENCY_FIELDS = {
@@ -31,10 +31,16 @@ export const CONSISTENCY_FIELDS = {
 
 export type ConsistencyFields = ConfigOf<typeof CONSISTENCY_FIELDS>;
 
-/** Descending timesteps of a generation. @throws ERR_INVALID_ARGUMENT */
+/**
+ * Descending timesteps of a generation. Of those of the distillation, `strength` takes the share that
+ * lies below, and the steps are spread over it; of custom ones it skips the first.
+ *
+ * @throws ERR_INVALID_ARGUMENT
+ */
 export function consistencyTimesteps(
   config: Pick<ConsistencyFields, 'numTrainTimesteps' | 'originalInferenceSteps'>,
   request: ScheduleRequest,
+  strength = 1,
 ): readonly number[] {
   const { numTrainTimesteps, originalInferenceSteps: distilled } = config;
   if (distilled > numTrainTimesteps) {
@@ -43,17 +49,23 @@ export function consistencyTimesteps(
   }
   if (request.kind !== 'steps') {
     const given = request.kind === 'timesteps' ? request.timesteps : [];
-    return checkTimesteps(given.map(Math.trunc), numTrainTimesteps);
+    const timesteps = checkTimesteps(given.map(Math.trunc), numTrainTimesteps);
+    return skipTimesteps(timesteps, timesteps.length, 1, { strength }).timesteps;
   }
   const count = request.numInferenceSteps;
+  const hint = `The model was distilled at ${distilled} timesteps.`;
   if (count > distilled) {
-    const hint = `The model was distilled at ${distilled} timesteps.`;
     throw expected(`a whole number of at most ${distilled}`, 'numInferenceSteps', count, hint);
+  }
+  const kept = Math.trunc(distilled * strength);
+  if (count > kept) {
+    const least = `a number of at least ${leastStrength(count, distilled)} with ${count} steps`;
+    throw expected(least, 'strength', strength, hint);
   }
   const stride = Math.floor(numTrainTimesteps / distilled);
   return Array.from({ length: count }, (_, i) => {
-    const skipped = Math.floor(i * (distilled / count));
-    return (distilled - skipped) * stride - 1;
+    const skipped = Math.floor(i * (kept / count));
+    return (kept - skipped) * stride - 1;
   });
 }
 

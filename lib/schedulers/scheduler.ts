@@ -194,9 +194,17 @@ export function skipTimesteps(
   const rest = timesteps.slice(begin);
   if (rest.length === 0) {
     const leastKept = numInferenceSteps - Math.ceil(timesteps.length / order) + 1;
-    const least = Math.ceil((1e4 * leastKept) / numInferenceSteps) / 1e4;
+    const least = leastStrength(leastKept, numInferenceSteps);
     const hint = `With ${numInferenceSteps} steps nothing would be left to run.`;
     throw expected(`a number of at least ${least}`, 'strength', strength, hint);
   }
   return { beginIndex: begin, timesteps: rest, numInferenceSteps: kept };
+}
+
+/** The smallest strength of four decimals that keeps `kept` of `total` steps. */
+export function leastStrength(kept: number, total: number): number {
+  const least = Math.ceil((1e4 * kept) / total);
+  // The product is truncated: see above.
+  const isEnough = Math.trunc(total * (least / 1e4)) >= kept;
+  return (isEnough ? least : least + 1) / 1e4;
 }

@@ -1,6 +1,8 @@
 // What both libraries are asked to draw. A case is data only: it is run here and in Python.
 
 import {
+  LatentConsistencyModelImg2ImgPipeline,
+  LatentConsistencyModelPipeline,
   StableDiffusionControlNetImg2ImgPipeline,
   StableDiffusionControlNetPipeline,
   StableDiffusionImg2ImgPipeline,
@@ -51,6 +53,8 @@ export interface ParityCase {
   checkpoint: string;
   variant?: 'fp16';
   pipeline: PipelineName;
+  /** Folder of a tiny autoencoder, instead of the checkpoint's own. */
+  vae?: string;
   /** Instead of the checkpoint's own scheduler, made from its configuration; camelCase fields. */
   scheduler?: { class: string; config?: Record<string, unknown> };
   options: CaseOptions;
@@ -70,6 +74,8 @@ export interface ParityCase {
 }
 
 export const pipelines = {
+  LatentConsistencyModelPipeline,
+  LatentConsistencyModelImg2ImgPipeline,
   StableDiffusionPipeline,
   StableDiffusionImg2ImgPipeline,
   StableDiffusionXLPipeline,
@@ -94,4 +100,15 @@ export function snakeCaseKeys(value: object): Record<string, unknown> {
   const snake = (key: string) =>
     key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`).replace(/prompt2$/, 'prompt_2');
   return Object.fromEntries(Object.entries(value).map(([key, entry]) => [snake(key), entry]));
+}
+
+/** Makes cases that differ from a plain one, whose name is ''; each must draw another picture. */
+export function caseOf(plain: string, common: Omit<ParityCase, 'name'>) {
+  return (name: string, options: CaseOptions, rest: Partial<ParityCase> = {}): ParityCase => ({
+    ...common,
+    name: name === '' ? plain : `${plain}, ${name}`,
+    options: { ...common.options, ...options },
+    ...(name !== '' && { differsFrom: plain }),
+    ...rest,
+  });
 }

@@ -1,6 +1,6 @@
 // ControlNets with Stable Diffusion and Stable Diffusion XL against diffusers.
 import { ensurePython } from '../../scripts/python.js';
-import type { CaseOptions, ParityCase } from './case.js';
+import { caseOf } from './case.js';
 import { describeSuite, say } from './suite.js';
 import {
   exportCheckpointPrograms,
@@ -13,10 +13,15 @@ import {
 
 const python = await ensurePython({ log: say });
 const { folder, remove } = await runFolder();
-const checkpoints = await makeCheckpoints(python, ['two-levels:1', 'xl-base:1']);
+const checkpoints = await makeCheckpoints(python, [
+  'two-levels:1',
+  'two-levels:1:sd15',
+  'xl-base:1',
+]);
 const nets = await makeCheckpoints(python, [
   'control:1',
-  'control:2',
+  'control:1:controlnet-sd15-depth',
+  'control:2:controlnet-sd15-canny',
   'control-bgr:1',
   'control-pool:3',
   'control-xl:1',
@@ -40,18 +45,8 @@ const pixels = {
 };
 const latents = await saveTensor(folder, 'latents', [1, 4, 16, 12]);
 
-function caseOf(plain: string, common: Omit<ParityCase, 'name'>) {
-  return (name: string, options: CaseOptions, rest: Partial<ParityCase> = {}): ParityCase => ({
-    ...common,
-    name: name === '' ? plain : `${plain}, ${name}`,
-    options: { ...common.options, ...options },
-    ...(name !== '' && { differsFrom: plain }),
-    ...rest,
-  });
-}
-
 const several = {
-  controlnet: [nets['control:1'], nets['control:2']],
+  controlnet: [nets['control:1'], nets['control:2:controlnet-sd15-canny']],
   controlImage: [edges, pose],
 };
 const pooled = { controlnet: nets['control-pool:3'] };
@@ -93,6 +88,16 @@ const textToImage = [
     { controlImage: { tensor: pixels }, seeds: [1, 2] },
   ),
   draw('given latents', {}, { tensors: { latents } }),
+  draw(
+    'fp16 variants',
+    {},
+    {
+      checkpoint: checkpoints['two-levels:1:sd15'],
+      controlnet: nets['control:1:controlnet-sd15-depth'],
+      variant: 'fp16',
+      differsFrom: undefined,
+    },
+  ),
   draw('two nets', {}, several),
   draw('two nets, each its own way', eachNet, several),
   draw('two nets, guess mode', { guessMode: true }, several),
@@ -111,7 +116,7 @@ const textToImage = [
     'one net in a list',
     { controlGuidanceEnd: [0.7] },
     {
-      controlnet: [nets['control:2']],
+      controlnet: [nets['control:2:controlnet-sd15-canny']],
       controlImage: [pose],
     },
   ),

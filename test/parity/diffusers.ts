@@ -81,6 +81,7 @@ function pythonCase(one: ParityCase): object {
     options: snakeCaseKeys(one.options),
     tensors: snakeCaseKeys(one.tensors ?? {}),
     controlnet: one.controlnet ?? null,
+    vae: one.vae ?? null,
     images: snakeCaseKeys(
       Object.fromEntries(
         Object.entries(images).map(([name, source]) => [

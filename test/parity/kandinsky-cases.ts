@@ -14,7 +14,8 @@ export type Ingredient = { text: string } | { file: string } | { tensor: TensorF
 export interface KandinskyCase {
   /** Unique; says what is made. */
   name: string;
-  checkpoint: 'two-levels:1' | 'three-levels:2';
+  /** Names the folders of the prior and the decoder. */
+  checkpoint: string;
   pipeline: KandinskyPipelineName;
   /** Instead of the decoder's own. */
   scheduler?: { class: 'DDPMScheduler' | 'DDIMScheduler'; config?: Record<string, unknown> };

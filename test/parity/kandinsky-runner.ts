@@ -28,7 +28,8 @@ const classes = {
 const schedulers = { DDPMScheduler, DDIMScheduler };
 
 type Pipeline = InstanceType<(typeof classes)[keyof typeof classes]>;
-type Checkpoints = Record<KandinskyCase['checkpoint'], { prior: string; decoder: string }>;
+/** The folders of each checkpoint. */
+export type KandinskyCheckpoints = Record<string, { prior: string; decoder: string }>;
 
 export interface KandinskyResult {
   tensors: Record<string, Float32Array>;
@@ -37,10 +38,10 @@ export interface KandinskyResult {
 
 /** Keeps the pipelines; those of a checkpoint share what they can. */
 export class KandinskyRunner {
-  readonly #checkpoints: Checkpoints;
+  readonly #checkpoints: KandinskyCheckpoints;
   readonly #pipelines = new Map<string, Pipeline>();
 
-  constructor(checkpoints: Checkpoints) {
+  constructor(checkpoints: KandinskyCheckpoints) {
     this.#checkpoints = checkpoints;
   }
 
@@ -87,7 +88,9 @@ export class KandinskyRunner {
     const key = `${checkpoint} ${name}`;
     const known = this.#pipelines.get(key);
     if (known !== undefined) return known;
-    const { prior, decoder } = this.#checkpoints[checkpoint];
+    const folders = this.#checkpoints[checkpoint];
+    if (folders === undefined) throw new Error(`there is no checkpoint "${checkpoint}"`);
+    const { prior, decoder } = folders;
     const placement = { dtype: 'float32', device: 'cpu' } as const;
     const Class = classes[name];
     const similar = [...this.#pipelines].find(

@@ -23,6 +23,9 @@ interface Point {
 
 const prompts = ['a red fox asleep on a green hill', 'a blue robot', 'two cats, oil painting'];
 
+/** All that these checkpoints' noise schedules suit: UnCLIP's has one of its own. */
+const schedulers = schedulerNames.filter((name) => name !== 'UnCLIPScheduler');
+
 /** Few steps, yet at least three of them at each strength. */
 const stepsAt: Record<string, number> = { '0.3': 10, '0.8': 5, '1': 4 };
 
@@ -40,7 +43,7 @@ const manners = [
  */
 export function schedulerMatrix(subject: Subject): ParityCase[] {
   const isFull = process.env.TORCHBRUSH_FULL_MATRIX === '1';
-  return schedulerNames.flatMap((scheduler, i) =>
+  return schedulers.flatMap((scheduler, i) =>
     strengths.flatMap((strength, j) =>
       manners
         .filter((_, k) => isFull || k === (i + j) % manners.length)
@@ -51,7 +54,7 @@ export function schedulerMatrix(subject: Subject): ParityCase[] {
 
 /** One third of the schedulers (0, 1 or 2) from text and from an image, the rest taking turns. */
 export function thinMatrix(subject: Subject, third: number): ParityCase[] {
-  return schedulerNames.flatMap((scheduler, i) => {
+  return schedulers.flatMap((scheduler, i) => {
     if (i % 3 !== third) return [];
     const [few, many] = i % 2 === 0 ? [1, 3] : [3, 1];
     const strength = strengths[1 + (Math.floor(i / 3) % 3)];

@@ -122,7 +122,10 @@ export function imageToImageOptions(inputs: OptionInputs): ParityCase[] {
     one('latents of a batch as the image', { ...pair, image: { tensor: inputs.latents[0] } }),
     one('eight-bit pictures', { ...pair, output: 'image' }),
     one('strength 0.58 of 50 steps, truncated', { strength: 0.058, numInferenceSteps: 50 }),
-    one('a v-prediction checkpoint with short prompts', { checkpoint: inputs.short }),
+    one('a v-prediction checkpoint with short prompts, an image of odd latents', {
+      checkpoint: inputs.short,
+      image: { files: [third] },
+    }),
   ];
 }
 

@@ -34,11 +34,12 @@ const { folder, remove } = await runFolder();
 say('making checkpoints with random weights');
 const checkpoints = await makeCheckpoints(python, [
   'two-levels:1',
-  'two-levels:1:sd1',
+  'two-levels:1:sd15',
+  'two-levels:1:nitro-diffusion',
   'two-levels:1:outdated-scheduler',
   'two-levels:2',
   'three-levels:3',
-  'three-levels:3:sd2',
+  'three-levels:3:sd21',
   'three-levels:3:sharded',
   'four-levels:4',
   'four-levels:5',
@@ -117,14 +118,17 @@ async function makeCases(): Promise<ParityCase[]> {
     width,
     seed: Number(name.split(':')[1]),
   });
-  const published = checkpoints['two-levels:1:sd1'];
+  const published = checkpoints['two-levels:1:sd15'];
   const outdated = checkpoints['two-levels:1:outdated-scheduler'];
   const layouts = layoutCases(
     {
       'a folder as Stable Diffusion 1.5 was published': { checkpoint: published },
       'its fp16 variant': { checkpoint: published, variant: 'fp16' },
+      'a folder as style fine-tunes were published': {
+        checkpoint: checkpoints['two-levels:1:nitro-diffusion'],
+      },
       'a folder as Stable Diffusion 2.1 was published': {
-        checkpoint: checkpoints['three-levels:3:sd2'],
+        checkpoint: checkpoints['three-levels:3:sd21'],
       },
       'weights in several files': { checkpoint: checkpoints['three-levels:3:sharded'] },
       'weights in several files, fp16 variant': {
@@ -145,10 +149,11 @@ async function makeCases(): Promise<ParityCase[]> {
     config: { timestepSpacing: 'leading' },
   } as const;
   return [
-    ...schedulerMatrix(subject('two-levels:1:sd1', 24, 32, small)),
+    ...schedulerMatrix(subject('two-levels:1:sd15', 24, 32, small)),
     ...layouts,
     { ...(mended as ParityCase), scheduler: leading },
-    ...thinMatrix(subject('three-levels:3', 32, 24, small), 0),
+    // The network halves 10×6 latents to 5×3 and 3×2, and must find the way back.
+    ...thinMatrix(subject('three-levels:3', 24, 40, small), 0),
     ...thinMatrix(subject('four-levels:4', 104, 72, odd), 1),
     ...thinMatrix(subject('factor-one:6', 16, 24, small), 2),
     ...imageToImageOptions(inputs),

@@ -1,5 +1,6 @@
 // Runs torchbrush on the cases that diffusers ran.
 import {
+  AutoencoderTiny,
   ControlNetModel,
   type ControlNets,
   type DiffusionPipeline,
@@ -86,8 +87,8 @@ export class TorchbrushRunner {
   }
 
   async #pipeline(one: ParityCase): Promise<Pipeline> {
-    const { checkpoint, variant, pipeline, controlnet } = one;
-    const key = `${checkpoint} ${variant}`;
+    const { checkpoint, variant, pipeline, controlnet, vae } = one;
+    const key = `${checkpoint} ${variant} ${vae}`;
     if (key !== this.#key) this.#disposePipelines();
     this.#key = key;
     const name = `${pipeline} ${controlnet}`;
@@ -140,20 +141,19 @@ const placement = { dtype: 'float32', device: 'cpu' } as const;
 async function load(one: ParityCase, shared: Pipeline | undefined): Promise<Pipeline> {
   const { pipeline, checkpoint, variant } = one;
   const Class = pipelines[pipeline] as unknown as PipelineClass;
+  const options = { ...placement, ...(variant && { variant }) };
   const nets = await Promise.all(
-    [one.controlnet ?? []].flat().map((path) => ControlNetModel.fromPretrained(path, placement)),
+    [one.controlnet ?? []].flat().map((path) => ControlNetModel.fromPretrained(path, options)),
   );
+  const vae = one.vae === undefined ? undefined : await AutoencoderTiny.load(one.vae, placement);
   try {
     const controlnet: ControlNets | undefined = Array.isArray(one.controlnet) ? nets : nets[0];
-    const parts = controlnet && { controlnet };
-    if (shared !== undefined) return await Class.fromPipe(shared, { ...parts });
-    return await Class.fromPretrained(checkpoint, {
-      ...placement,
-      ...parts,
-      ...(variant && { variant }),
-    });
+    const parts = { ...(controlnet && { controlnet }), ...(vae && { vae }) };
+    if (shared !== undefined) return await Class.fromPipe(shared, parts);
+    return await Class.fromPretrained(checkpoint, { ...options, ...parts });
   } finally {
     for (const net of nets) net.dispose();
+    vae?.network.dispose();
   }
 }
 

@@ -1,6 +1,6 @@
-// The x2 and x4 upscalers against diffusers.
+// The x2 and x4 upscalers, as they were published, against diffusers.
 import { ensurePython } from '../../scripts/python.js';
-import type { CaseOptions, ParityCase } from './case.js';
+import { caseOf } from './case.js';
 import { describeSuite, say } from './suite.js';
 import {
   exportCheckpointPrograms,
@@ -13,7 +13,10 @@ import {
 
 const python = await ensurePython({ log: say });
 const { folder, remove } = await runFolder();
-const checkpoints = await makeCheckpoints(python, ['upscaler-x2:1', 'upscaler-x4:2']);
+const checkpoints = await makeCheckpoints(python, [
+  'upscaler-x2:1:sd-x2-latent-upscaler',
+  'upscaler-x4:2:x4-upscaler',
+]);
 await exportCheckpointPrograms(python, Object.values(checkpoints));
 
 const prompt = 'a red fox asleep on a green hill';
@@ -24,26 +27,13 @@ const square = await image('square', 17, 16, 2);
 const odd = await image('odd', 21, 30, 1);
 const latents = await saveTensor(folder, 'small-latents', [1, 4, 12, 8]);
 
-function caseOf(plain: string, common: Omit<ParityCase, 'name' | 'options'>, steps: number) {
-  return (name: string, options: CaseOptions, rest: Partial<ParityCase> = {}): ParityCase => ({
-    name: name === '' ? plain : `${plain}, ${name}`,
-    options: { prompt, numInferenceSteps: steps, ...options },
-    ...common,
-    ...(name !== '' && { differsFrom: plain }),
-    ...rest,
-  });
-}
-
-const two = caseOf(
-  'the x2 upscaler',
-  {
-    checkpoint: checkpoints['upscaler-x2:1'],
-    pipeline: 'StableDiffusionLatentUpscalePipeline',
-    image: { files: [small] },
-    seeds: 5,
-  },
-  4,
-);
+const two = caseOf('the x2 upscaler', {
+  options: { prompt, numInferenceSteps: 4 },
+  checkpoint: checkpoints['upscaler-x2:1:sd-x2-latent-upscaler'],
+  pipeline: 'StableDiffusionLatentUpscalePipeline',
+  image: { files: [small] },
+  seeds: 5,
+});
 const embeddings = {
   promptEmbeds: await saveTensor(folder, 'embeds', [1, 77, 32]),
   pooledPromptEmbeds: await saveTensor(folder, 'pooled', [1, 32]),
@@ -72,16 +62,13 @@ const x2 = [
   two('latents out', {}, { output: 'latent', differsFrom: undefined }),
 ];
 
-const four = caseOf(
-  'the x4 upscaler',
-  {
-    checkpoint: checkpoints['upscaler-x4:2'],
-    pipeline: 'StableDiffusionUpscalePipeline',
-    image: { files: [small] },
-    seeds: 6,
-  },
-  4,
-);
+const four = caseOf('the x4 upscaler', {
+  options: { prompt, numInferenceSteps: 4 },
+  checkpoint: checkpoints['upscaler-x4:2:x4-upscaler'],
+  pipeline: 'StableDiffusionUpscalePipeline',
+  image: { files: [small] },
+  seeds: 6,
+});
 const x4 = [
   four('', {}),
   four('guidance off', { guidanceScale: 1 }),

@@ -1,6 +1,7 @@
 // Checkpoints, programs and inputs of the parity tests, all under .cache/parity.
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -44,9 +45,19 @@ export async function makeCheckpoints<Name extends string>(
 ): Promise<Record<Name, string>> {
   const root = join(cache, 'checkpoints', await hashOf(pythonScripts, makers));
   const script = join(pythonScripts, 'make_checkpoint.py');
-  await run(python, [script, 'tiny', '--output', root, ...names], { env: pythonEnvironment });
-  const folders = names.map((name) => [name, join(root, name.replaceAll(':', '-'))]);
+  const folders = names.map((name) => [name, join(root, name.replaceAll(':', '-'))] as const);
+  await makeMissing(folders, (missing) => [script, 'tiny', '--output', root, ...missing], python);
   return Object.fromEntries(folders) as Record<Name, string>;
+}
+
+/** Folders come into being whole. Starting Python takes seconds, which are spared if all are there. */
+async function makeMissing(
+  folders: readonly (readonly [name: string, folder: string])[],
+  command: (missing: string[]) => string[],
+  python: string,
+): Promise<void> {
+  const missing = folders.filter(([, folder]) => !existsSync(folder)).map(([name]) => name);
+  if (missing.length > 0) await run(python, command(missing), { env: pythonEnvironment });
 }
 
 /** As `makeCheckpoints`, for Kandinsky 2.2: a prior and a decoder of each name, `preset:seed`. */
@@ -56,7 +67,11 @@ export async function makeKandinskyCheckpoints<Name extends string>(
 ): Promise<Record<Name, { prior: string; decoder: string }>> {
   const root = join(cache, 'checkpoints', await hashOf(pythonScripts, makers), 'kandinsky');
   const script = join(pythonScripts, 'kandinsky_checkpoint.py');
-  await run(python, [script, '--output', root, ...names], { env: pythonEnvironment });
+  // The decoder is the last thing that is made.
+  const decoders = names.map(
+    (name) => [name, join(root, `${name.replaceAll(':', '-')}-decoder`)] as const,
+  );
+  await makeMissing(decoders, (missing) => [script, '--output', root, ...missing], python);
   const folders = names.map((name) => {
     const folder = join(root, name.replaceAll(':', '-'));
     return [name, { prior: `${folder}-prior`, decoder: `${folder}-decoder` }];
@@ -77,7 +92,7 @@ export async function exportCheckpointPrograms(
   const outDir = join(packageRoot, '.cache', 'programs', version);
   process.env.TORCHBRUSH_PROGRAMS = outDir;
   const requests = new Map<string, ExportRequest>();
-  const opened = await Promise.all(checkpoints.map(openCheckpointFolder));
+  const opened = await Promise.all(checkpoints.map((path) => openCheckpointFolder(path)));
   const components = [
     ...opened.flatMap((checkpoint) => [...checkpoint.components.values()]),
     ...controlnets.map((folder) => ({ className: 'ControlNetModel', folder })),

@@ -3,7 +3,11 @@ import type { CaseOptions, ParityCase, TensorFile } from './case.js';
 
 interface XLInputs {
   base: string;
+  /** As the base was published. */
   other: string;
+  /** As it was published in float16. */
+  half: string;
+  /** As it was published. */
   refiner: string;
   images: [string, string];
   promptEmbeds: TensorFile;
@@ -21,7 +25,7 @@ export function xlCases(inputs: XLInputs): ParityCase[] {
   return [...textToImage(inputs), ...imageToImage(inputs), ...refiner(inputs)];
 }
 
-function textToImage({ base, other, latents, ...embeddings }: XLInputs): ParityCase[] {
+function textToImage({ base, other, half, latents, ...embeddings }: XLInputs): ParityCase[] {
   const plain = 'XL: text-to-image';
   const draw = (
     name: string,
@@ -51,6 +55,7 @@ function textToImage({ base, other, latents, ...embeddings }: XLInputs): ParityC
   return [
     draw('', {}),
     draw('another checkpoint', {}, { checkpoint: other, seeds: 8 }),
+    draw('an fp16 variant', {}, { checkpoint: half, variant: 'fp16', seeds: 8 }),
     draw('default size, guidance off', { guidanceScale: 1, height: undefined, width: undefined }),
     draw('an empty negative prompt is no missing one', { negativePrompt: '' }),
     draw('a negative prompt', { negativePrompt: 'a blue robot' }),

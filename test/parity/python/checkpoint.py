@@ -28,13 +28,15 @@ def soften_attention(unet: torch.nn.Module) -> None:
 
 # What stands in model_index.json although the checkpoint has no such part.
 _ABSENT: list[None] = [None, None]
+_UNCHECKED = {
+    "feature_extractor": _ABSENT,
+    "image_encoder": _ABSENT,
+    "requires_safety_checker": False,
+    "safety_checker": _ABSENT,
+}
 _INDEX = {
-    "StableDiffusionPipeline": {
-        "feature_extractor": _ABSENT,
-        "image_encoder": _ABSENT,
-        "requires_safety_checker": False,
-        "safety_checker": _ABSENT,
-    },
+    "StableDiffusionPipeline": _UNCHECKED,
+    "LatentConsistencyModelPipeline": _UNCHECKED,
     "StableDiffusionXLPipeline": {},
     "StableDiffusionLatentUpscalePipeline": {},
     "StableDiffusionUpscalePipeline": {},

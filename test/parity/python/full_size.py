@@ -1,86 +1,111 @@
-"""Full-size Stable Diffusion 1.x checkpoints in exactly the published form, with random weights.
+"""Full-size checkpoints in exactly the published form, with random weights.
 
-Names, shapes and dtypes of the tensors, the sizes of the published files and the config files are
-read from a folder of published configurations, which is no part of this repository.
+The configuration files and the sizes of the published weight files are read from a folder of
+published configurations, which is no part of this repository. Names and shapes of the tensors are
+those of today's classes, under the names that the files were written with.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import diffusers
 import torch
-from safetensors_file import Entry, by_name, header_of, wide_first, write
+import transformers
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from published_files import networks_in, write_network
+from published_forms import FORMS, Form
+from safetensors_file import Entry
 from vocabulary import extended, train, write_vocabulary
 from weights import random_values
 
-FORMS = ("sd14", "sd15")
-DTYPES = {"F32": torch.float32, "F16": torch.float16, "I64": torch.int64}
 # 49,408 tokens: twice 256 bytes, two special ones, and the merges.
 MERGES = 49408 - 2 * 256 - 2
 
-UNET = "unet/diffusion_pytorch_model"
-VAE = "vae/diffusion_pytorch_model"
-TEXT = "text_encoder/model"
+
+def network_of(class_name: str, config: dict[str, Any]) -> torch.nn.Module:
+    """The class without numbers."""
+    with torch.device("meta"):
+        if class_name == "StableDiffusionSafetyChecker":
+            return StableDiffusionSafetyChecker(transformers.CLIPConfig(**config))
+        if class_name.startswith("CLIP"):
+            kind = "CLIPVisionConfig" if "Vision" in class_name else "CLIPTextConfig"
+            return getattr(transformers, class_name)(getattr(transformers, kind)(**config))
+        return getattr(diffusers, class_name).from_config(config)
 
 
-def read_entries(path: Path, seed: int) -> list[Entry]:
-    entries = []
-    for line in path.read_text().splitlines():
-        name, dtype, shape = line.split("\t")
-        sizes = tuple(int(size) for size in shape.split("x"))
-        entries.append(entry_of(name, DTYPES[dtype], sizes, seed))
-    return entries
+def values_of(name: str, shape: tuple[int, ...], form: Form, seed: int) -> torch.Tensor:
+    if form.blank:
+        return torch.zeros(1).expand(shape)
+    if name.endswith("_embeds_weights"):
+        return torch.ones(shape)  # thresholds of the safety checker that no picture reaches
+    if name in ("clip_mean", "clip_std"):  # of the prior: one number for each dimension
+        return random_values(name.replace("std", "weight"), shape[1:], seed)[None]
+    values = random_values(name, shape, seed)
+    return values.mul_(0.25) if form.soft and name.endswith("attn2.to_k.weight") else values
 
 
-def entry_of(name: str, dtype: torch.dtype, shape: tuple[int, ...], seed: int) -> Entry:
-    if dtype == torch.int64:  # position_ids, the only one that is no parameter
-        return Entry(name, dtype, shape, lambda: torch.arange(shape[-1]).reshape(shape))
-    known = name
-    for old, new in (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")):
-        known = known.replace(f".{old}.", f".{new}.")  # one value under both of its names
-    return Entry(name, dtype, shape, lambda: random_values(known, shape, seed).to(dtype))
-
-
-def half(entries: list[Entry]) -> list[Entry]:
+def entries_of(network: torch.nn.Module, form: Form, seed: int) -> list[Entry]:
+    """The network's tensors under today's names, made when they are written."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     return [
-        entry
-        if entry.dtype == torch.int64
-        else replace(entry, dtype=torch.float16, make=lambda e=entry: e.make().half())
-        for entry in entries
+        Entry(name, torch.float32, shape, lambda n=name, s=shape: values_of(n, s, form, seed))
+        for name, shape in shapes.items()
     ]
 
 
-def write_as_published(path: Path, entries: list[Entry], published_bytes: int) -> None:
-    """Writes a file of exactly the published size: the data then starts where it starts there.
-
-    The published header's length tells the order of the tensors, because offsets have more digits
-    in one order than in another. Where no order of ours gives it, spaces make up for it.
-    """
-    wanted = published_bytes - 8 - sum(entry.nbytes for entry in entries)
-    fitting = [o for o in (by_name(entries), wide_first(entries)) if len(header_of(o)) <= wanted]
-    best = min(fitting, key=lambda order: wanted - len(header_of(order)))
-    write(path, best, wanted)
+def copy_configs(source: Path, target: Path) -> None:
+    """What is there already stays. Copies of read-only files and folders are writable."""
+    for path in sorted(source.rglob("*.json")):
+        copy = target / path.relative_to(source)
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
 
 
-def build_full_size(form: str, configs: Path, target: Path, seed: int) -> None:
-    """Writes the plain and the fp16 files of one published checkpoint (6.4 GB)."""
-    published = json.loads((configs / "weights.json").read_text())[form]
-    sizes = {entry["file"]: entry["bytes"] for entry in published}
-    ignore = shutil.ignore_patterns("*.tsv", "safety_checker")
-    shutil.copytree(configs / form, target, ignore=ignore, dirs_exist_ok=True)
-    for path in (target, *target.rglob("*")):
-        path.chmod(path.stat().st_mode | 0o200)  # copies of read-only files and folders
-    write_vocabulary(target / "tokenizer", extended(train(280), MERGES))
+def rename_parts(folder: Path, renamed: dict[str, str]) -> None:
+    index = json.loads((folder / "model_index.json").read_text())
+    for old, new in renamed.items():
+        (folder / old).rename(folder / new)
+        index |= {new: index[old], old: [None, None]}
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2))
 
-    # Stable Diffusion 1.4 and 1.5 have the same tensors; one list serves both.
-    lists = configs / "sd15"
-    for stem in (UNET, VAE, TEXT):
-        plain = read_entries(lists / f"{stem}.safetensors.tensors.tsv", seed)
-        own = lists / f"{stem}.fp16.safetensors.tensors.tsv"
-        small = read_entries(own, seed) if own.exists() else half(plain)
-        for entries, suffix in ((plain, ""), (small, ".fp16")):
-            file = f"{stem}{suffix}.safetensors"
-            write_as_published(target / file, entries, sizes[file])
+
+def link_weights(source: Path, target: Path) -> None:
+    """The weight files of another folder, without a second copy of them."""
+    for path in source.rglob("*"):
+        copy = target / path.relative_to(source)
+        if path.suffix in (".safetensors", ".bin") and copy.parent.exists():
+            os.link(path, copy)
+
+
+def build_full_size(name: str, configs: Path, target: Path, seed: int, like: Path | None) -> None:
+    """like: the folder of a checkpoint whose weights this one has too."""
+    form = FORMS[name]
+    copy_configs(configs / name, target)
+    if form.base is not None:
+        copy_configs(configs / form.base, target)
+    for part, source in form.borrowed.items():
+        copy_configs(configs / source, target / part)
+    if form.renamed:
+        rename_parts(target, form.renamed)
+    scheduler = target / "scheduler"
+    if form.scheduler_file != "scheduler_config.json":
+        (scheduler / form.scheduler_file).rename(scheduler / "scheduler_config.json")
+    for tokenizer in target.glob("tokenizer*"):
+        write_vocabulary(tokenizer, extended(train(280), MERGES))
+    if form.prior is not None:
+        readme = f"---\nlicense: apache-2.0\nprior:\n- {form.prior}\n---\n\n# Decoder\n"
+        (target / "README.md").write_text(readme, encoding="utf-8")
+    if like is not None:
+        link_weights(like, target)
+        return
+    known = json.loads((configs / "weights.json").read_text()).get(name, [])
+    sizes = {entry["file"]: entry["bytes"] for entry in known}
+    for folder, class_name in networks_in(target):
+        network = network_of(class_name, json.loads((folder / "config.json").read_text()))
+        write_network(folder, class_name, entries_of(network, form, seed), form, sizes)

@@ -22,6 +22,9 @@ import torch
 import transformers
 from checkpoint import randomise
 from make_checkpoint import made
+from published_files import write_network
+from published_forms import FORMS
+from safetensors_file import entries_of
 from vocabulary import END, START, train, vocabulary_of, write_vocabulary
 
 Config = dict[str, Any]
@@ -102,6 +105,8 @@ def preset(width: int, unet: list[int], movq: list[int], layers: int, groups: in
 PRESETS: dict[str, Config] = {
     "two-levels": preset(24, [32, 64], [32, 32], layers=1, groups=8),
     "three-levels": preset(40, [16, 32, 48], [32, 32, 64], layers=2, groups=8),
+    # The published factor, 8: pictures of the usual size are quickly drawn.
+    "four-levels": preset(24, [16, 32], [32, 32, 32, 32], layers=1, groups=8),
 }
 
 # As published, fields of other classes among them.
@@ -131,9 +136,18 @@ def write_json(path: Path, value: Config) -> None:
 
 
 def write_parts(folder: Path, parts: dict[str, torch.nn.Module], seed: int) -> None:
+    """The encoders say float16 whatever their files hold, and carry buffers of old transformers."""
+    form = FORMS["kandinsky22-prior"]
     for name, part in parts.items():
         randomise(part, seed)
         part.save_pretrained(folder / name)
+        if not name.endswith("_encoder"):
+            continue
+        config, entries = folder / name / "config.json", entries_of(part.state_dict())
+        write_network(folder / name, type(part).__name__, entries, form, {})
+        fields = json.loads(config.read_text())
+        del fields["dtype"]
+        write_json(config, fields | {"torch_dtype": "float16"})
 
 
 def write_index(folder: Path, class_name: str, parts: dict[str, tuple[str, str]]) -> None:

@@ -1,6 +1,6 @@
 """Makes checkpoints with random weights, tiny or full-size, that are the same for the same seed.
 
-  make_checkpoint.py tiny --output ROOT two-levels:1 two-levels:1:sd1 four-levels:2
+  make_checkpoint.py tiny --output ROOT two-levels:1 two-levels:1:sd15 four-levels:2
   make_checkpoint.py full-size --form sd15 --configs CONFIGS --output FOLDER
 
 A tiny one is named PRESET:SEED or PRESET:SEED:LAYOUT and lands in ROOT/PRESET-SEED[-LAYOUT]. A name
@@ -60,10 +60,11 @@ def main() -> None:
     tiny = kinds.add_parser("tiny", help="one of the small architectures in presets.py")
     tiny.add_argument("--output", type=Path, required=True, help="folder of the folders")
     tiny.add_argument("names", nargs="+", help="PRESET:SEED[:LAYOUT]")
-    large = kinds.add_parser("full-size", help="Stable Diffusion 1.4 or 1.5, 6.4 GB")
-    large.add_argument("--form", choices=("sd14", "sd15"), required=True)
+    large = kinds.add_parser("full-size", help="as published, up to 15 GB")
+    large.add_argument("--form", required=True, help="one of published_forms.py")
     large.add_argument("--configs", type=Path, required=True, help="published configurations")
     large.add_argument("--output", type=Path, required=True)
+    large.add_argument("--like", type=Path, help="a folder with the same weights, to link to")
     large.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
 
@@ -74,10 +75,8 @@ def main() -> None:
         return
     from full_size import build_full_size
 
-    made(
-        arguments.output,
-        lambda folder: build_full_size(arguments.form, arguments.configs, folder, arguments.seed),
-    )
+    form, configs, seed, like = (getattr(arguments, n) for n in ("form", "configs", "seed", "like"))
+    made(arguments.output, lambda folder: build_full_size(form, configs, folder, seed, like))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ cover what a loader or an exporter may take for granted by mistake: levels, head
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Config = dict[str, Any]
@@ -249,6 +249,23 @@ PRESETS: dict[str, Preset] = {
         pipeline="StableDiffusionXLImg2ImgPipeline",
         index={"force_zeros_for_empty_prompt": False, "requires_aesthetics_score": True},
     ),
+    # A latent consistency model: its UNet is told the guidance scale.
+    "lcm": Preset(
+        unet=unet_config(
+            [32, 64],
+            [CROSS_DOWN, PLAIN_DOWN],
+            16,
+            32,
+            layers_per_block=1,
+            attention_head_dim=8,
+            time_cond_proj_dim=32,
+        ),
+        vae=vae_config([32, 32], layers_per_block=1),
+        text=text_config(32, 2, 77),
+        scheduler="LCMScheduler",
+        schedule={**SD1_SCHEDULE, "original_inference_steps": 50, "steps_offset": 0},
+        pipeline="LatentConsistencyModelPipeline",
+    ),
     # The x2 upscaler: sees the small latents, embeds its time with random frequencies, predicts the
     # clean latents and a variance.
     "upscaler-x2": Preset(
@@ -324,6 +341,28 @@ PRESETS: dict[str, Preset] = {
     ),
 }
 
+# As SD-Turbo and SDXL-Turbo were published.
+TURBO_SCHEDULE: Config = {
+    **SDXL_SCHEDULE,
+    "sigma_max": None,
+    "sigma_min": None,
+    "timestep_spacing": "trailing",
+    "timestep_type": "discrete",
+}
+PRESETS["turbo"] = replace(
+    PRESETS["three-levels"], scheduler="EulerDiscreteScheduler", schedule=TURBO_SCHEDULE
+)
+PRESETS["xl-turbo"] = replace(
+    PRESETS["xl-base"], scheduler="EulerAncestralDiscreteScheduler", schedule=TURBO_SCHEDULE
+)
+
+# Stable Diffusion XL as a latent consistency model.
+PRESETS["xl-lcm"] = replace(
+    PRESETS["xl-base"],
+    unet={**PRESETS["xl-base"].unet, "time_cond_proj_dim": 24},
+    scheduler="LCMScheduler",
+    schedule={**SDXL_SCHEDULE, "original_inference_steps": 50},
+)
 
 # What a ControlNet has no use for.
 _UNET_ONLY = ("sample_size", "out_channels", "up_block_types")

@@ -6,22 +6,20 @@ names, file forms and missing fields; each layout below is one that people have 
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
+from published_files import networks_in, write_network
+from published_forms import FORMS
 from safetensors.torch import load_file
-from safetensors_file import (
-    by_name,
-    entries_of,
-    odd_length,
-    padded_length,
-    wide_first,
-    write,
-)
+from safetensors_file import entries_of, padded_length, wide_first, write
 from vocabulary import END, START
 
 Json = dict[str, Any]
@@ -30,13 +28,6 @@ Tensors = dict[str, torch.Tensor]
 UNET = "unet/diffusion_pytorch_model"
 VAE = "vae/diffusion_pytorch_model"
 TEXT = "text_encoder/model"
-
-OLD_ATTENTION = {
-    "to_q": "query",
-    "to_k": "key",
-    "to_v": "value",
-    "to_out.0": "proj_attn",
-}
 
 # The fields that the UNet, autoencoder and scheduler files of Stable Diffusion 1.5 have.
 OLD_FIELDS: dict[str, set[str]] = {
@@ -96,32 +87,8 @@ def write_json(path: Path, value: Json) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def text_names(tensors: Tensors) -> Tensors:
-    """The text encoder under its old prefix, with the buffer that old files carry."""
-    length = tensors["embeddings.position_embedding.weight"].shape[0]
-    renamed = {f"text_model.{name}": tensor for name, tensor in tensors.items()}
-    renamed["text_model.embeddings.position_ids"] = torch.arange(length).unsqueeze(0)
-    return renamed
-
-
-def vae_names(tensors: Tensors) -> Tensors:
-    """The autoencoder with the old names of its two attention layers."""
-    renamed = {}
-    for name, tensor in tensors.items():
-        if ".attentions." in name:
-            for new, old in OLD_ATTENTION.items():
-                name = name.replace(f".{new}.", f".{old}.")
-        renamed[name] = tensor
-    return renamed
-
-
 def half(tensors: Tensors) -> Tensors:
     return {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
-
-
-def write_unpadded(path: Path, tensors: Tensors) -> None:
-    entries = by_name(entries_of(tensors))
-    write(path, entries, odd_length(entries))
 
 
 def write_padded(path: Path, tensors: Tensors) -> None:
@@ -190,45 +157,42 @@ def old_tokenizer(source: Path, target: Path, objects: bool) -> None:
     write_json(target / "special_tokens_map.json", {**tokens, "pad_token": pad})
 
 
-def stable_diffusion_1(source: Path, target: Path) -> None:
-    """Stable Diffusion 1.5: old names in the plain files, new ones in the autoencoder's fp16 file,
-    data at odd addresses, few config fields."""
-    index = read_json(source / "model_index.json")
-    index = {k: v for k, v in index.items() if k not in ("image_encoder", "requires_safety_checker")}
-    write_json(
-        target / "model_index.json",
-        {**index, "_diffusers_version": "0.6.0", "_name_or_path": "somewhere/else", "note": "extra"},
-    )
-    for part, fields in OLD_FIELDS.items():
-        name = "scheduler_config.json" if part == "scheduler" else "config.json"
-        config = read_json(source / part / name)
-        kept = {key: value for key, value in config.items() if key in fields}
-        write_json(target / part / name, {**kept, "_diffusers_version": "0.6.0"})
-    text = read_json(source / "text_encoder/config.json")
-    text["torch_dtype"] = text.pop("dtype")
-    write_json(target / "text_encoder/config.json", {**text, "transformers_version": "4.22.0.dev0"})
-
-    unet = load_file(source / f"{UNET}.safetensors")
-    vae = load_file(source / f"{VAE}.safetensors")
-    words = text_names(load_file(source / f"{TEXT}.safetensors"))
-    write_unpadded(target / f"{UNET}.safetensors", unet)
-    write_unpadded(target / f"{VAE}.safetensors", vae_names(vae))
-    write_unpadded(target / f"{TEXT}.safetensors", words)
-    write_padded(target / f"{UNET}.fp16.safetensors", half(unet))
-    write_padded(target / f"{VAE}.fp16.safetensors", half(vae))
-    write_padded(target / f"{TEXT}.fp16.safetensors", half(words))
-    old_tokenizer(source / "tokenizer", target / "tokenizer", objects=True)
+def old_config(path: Path, part: str) -> None:
+    """Leaves out what later versions added: fields that are not in OLD_FIELDS and say nothing."""
+    config = read_json(path)
+    kind = getattr(diffusers, config["_class_name"])
+    defaults = {n: p.default for n, p in inspect.signature(kind.__init__).parameters.items()}
+    kept = {
+        name: value
+        for name, value in config.items()
+        if name in OLD_FIELDS[part] or value != defaults.get(name)
+    }
+    write_json(path, {**kept, "_diffusers_version": "0.6.0"})
 
 
-def stable_diffusion_2(source: Path, target: Path) -> None:
-    """Stable Diffusion 2.1: as 1.5, but the pad token is "!" by one file and not by the other."""
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.safetensors", "tokenizer*"))
-    write_unpadded(target / f"{UNET}.safetensors", load_file(source / f"{UNET}.safetensors"))
-    vae = vae_names(load_file(source / f"{VAE}.safetensors"))
-    write_unpadded(target / f"{VAE}.safetensors", vae)
-    words = text_names(load_file(source / f"{TEXT}.safetensors"))
-    write_unpadded(target / f"{TEXT}.safetensors", words)
-    old_tokenizer(source / "tokenizer", target / "tokenizer", objects=True)
+def as_published(name: str, source: Path, target: Path) -> None:
+    """The files, names, buffers and dtypes of a form, the tokenizer's files, and fewer fields."""
+    form = FORMS[name]
+    left = shutil.ignore_patterns("*.safetensors", "tokenizer*", "*.md")
+    shutil.copytree(source, target, ignore=left)
+    for folder, class_name in networks_in(target):
+        tensors = load_file(next((source / folder.relative_to(target)).glob("*.safetensors")))
+        write_network(folder, class_name, entries_of(tensors), form, {})
+        config = read_json(folder / "config.json")
+        if class_name.startswith("CLIP"):
+            # Whatever the dtype in the files: believe those.
+            dtype = config.pop("dtype")
+            config["torch_dtype"] = "float16" if form.soft else dtype
+            write_json(folder / "config.json", config)
+        elif form.old_fields and folder.name in OLD_FIELDS:
+            old_config(folder / "config.json", folder.name)
+    for tokenizer in source.glob("tokenizer*"):
+        old_tokenizer(tokenizer, target / tokenizer.name, objects=True)
+    if form.old_fields:
+        old_config(target / "scheduler/scheduler_config.json", "scheduler")
+    if (target / "model_index.json").exists():
+        index = {"_name_or_path": "somewhere/else", "note": "extra"}
+        write_json(target / "model_index.json", read_json(target / "model_index.json") | index)
 
 
 def sharded(source: Path, target: Path) -> None:
@@ -260,8 +224,7 @@ def outdated_scheduler(source: Path, target: Path) -> None:
 
 
 LAYOUTS: dict[str, Callable[[Path, Path], None]] = {
-    "sd1": stable_diffusion_1,
-    "sd2": stable_diffusion_2,
+    **{form: partial(as_published, form) for form in FORMS},
     "sharded": sharded,
     "outdated-scheduler": outdated_scheduler,
 }

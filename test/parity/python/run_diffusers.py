@@ -9,6 +9,7 @@ Input, a JSON file: {"cases": [case, …]}, each case with
   options      arguments of the call that JSON can hold
   tensors      arguments that are float32 arrays: {argument: {"file": path, "shape": […]}}
   controlnet   null, a ControlNet's folder, or a list of folders
+  vae          null, or the folder of a tiny autoencoder to use instead of the checkpoint's
   images       arguments that are pictures: {argument: picture or list of pictures}, each
                {"files": [paths]} (a list if there are several), {"tensor": …} or
                {"latents_of": name of an earlier case}
@@ -50,10 +51,12 @@ def read_tensor(entry: dict[str, Any]) -> torch.Tensor:
     return torch.from_numpy(values.copy())
 
 
-def load_controlnet(folders: str | list[str]) -> Any:
+def load_controlnet(folders: str | list[str], variant: str | None) -> Any:
     if isinstance(folders, list):
-        return [load_controlnet(folder) for folder in folders]
-    return diffusers.ControlNetModel.from_pretrained(folders, torch_dtype=torch.float32)
+        return [load_controlnet(folder, variant) for folder in folders]
+    return diffusers.ControlNetModel.from_pretrained(
+        folders, variant=variant, torch_dtype=torch.float32
+    )
 
 
 def with_exact_roots(set_timesteps: Callable[..., None]) -> Callable[..., None]:
@@ -90,7 +93,7 @@ class Runner:
 
     def pipeline(self, case: Case) -> Any:
         """The pipeline with a scheduler that has run nothing yet."""
-        parts = ("checkpoint", "variant", "pipeline", "controlnet")
+        parts = ("checkpoint", "variant", "pipeline", "controlnet", "vae")
         key = json.dumps([case.get(part) for part in parts])
         if key not in self.pipelines:
             self.pipelines.clear()  # one checkpoint at a time: they may be large
@@ -98,9 +101,9 @@ class Runner:
             chosen = getattr(diffusers, case["pipeline"])
             more = {}
             if case.get("controlnet") is not None:
-                more["controlnet"] = load_controlnet(case["controlnet"])
-            if "safety_checker" in inspect.signature(chosen.__init__).parameters:
-                more["safety_checker"] = None
+                more["controlnet"] = load_controlnet(case["controlnet"], case.get("variant"))
+            if case.get("vae") is not None:
+                more["vae"] = diffusers.AutoencoderTiny.from_pretrained(case["vae"])
             if "requires_safety_checker" in inspect.signature(chosen.__init__).parameters:
                 more["requires_safety_checker"] = False
             pipe = chosen.from_pretrained(

@@ -54,7 +54,9 @@ class Runner:
 
     def load(self, class_name: str, folder: str) -> Any:
         if folder not in self.loaded:
-            pipe = getattr(diffusers, class_name).from_pretrained(folder, local_files_only=True)
+            pipe = getattr(diffusers, class_name).from_pretrained(
+                folder, torch_dtype=torch.float32, local_files_only=True
+            )
             self.loaded[folder] = pipe
         return self.loaded[folder]
 
