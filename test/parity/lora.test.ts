@@ -335,7 +335,13 @@ async function drawWithDiffusers(): Promise<Map<string, DiffusersResult>> {
 function pythonCase(one: AdapterCase): object {
   const { adapters = [], weights, fuse, inversions = [], prompt = options.prompt } = one;
   const strengths = weights?.map((weight) =>
-    typeof weight === 'number' ? weight : snakeCaseKeys(weight),
+    typeof weight === 'number'
+      ? weight
+      : {
+          unet: weight.unet,
+          text_encoder: weight.textEncoder,
+          text_encoder_2: weight.textEncoder2,
+        },
   );
   return {
     name: one.name,
