@@ -27,7 +27,11 @@ export type { PreprocessedImages } from './images/preprocess.js';
 export { type ConfigureOptions, configure } from './native.js';
 export { Autoencoder } from './networks/autoencoder.js';
 export { AutoencoderTiny } from './networks/autoencoder-tiny.js';
-export { ControlNetModel, type LoadControlNetOptions } from './networks/controlnet.js';
+export {
+  ControlNetModel,
+  type LoadControlNetOptions,
+  type SingleFileControlNetOptions,
+} from './networks/controlnet.js';
 export { MoVQ } from './networks/movq.js';
 export { Prior, type PriorConditions } from './networks/prior.js';
 export { type LoadSafetyCheckerOptions, SafetyChecker } from './networks/safety-checker.js';

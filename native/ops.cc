@@ -4,6 +4,8 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <utility>
 #include <vector>
@@ -131,31 +133,27 @@ Napi::Value MakeOperator(const Napi::CallbackInfo& info) {
   });
 }
 
-template <class T>
-void AddScaled(T* sum, const T* term, T coefficient, bool first, int64_t begin, int64_t end) {
-  if (first) {
-    for (int64_t i = begin; i < end; ++i) sum[i] = coefficient * term[i];
-  } else {
-    for (int64_t i = begin; i < end; ++i) sum[i] += coefficient * term[i];
-  }
-}
-
-// One pass over the memory, in the accumulation type.
+// One pass over the memory. The sums are double: between noise levels far apart, terms ten thousand
+// times as large as their sum cancel.
 template <class T>
 at::Tensor CombineContiguous(const std::vector<double>& coefficients,
                              const std::vector<at::Tensor>& tensors) {
-  at::Tensor sum = at::empty_like(tensors[0]);
-  T* out = sum.data_ptr<T>();
-  at::parallel_for(0, sum.numel(), 32768, [&](int64_t begin, int64_t end) {
-    constexpr int64_t kBlock = 2048;
+  at::Tensor result = at::empty_like(tensors[0]);
+  T* out = result.data_ptr<T>();
+  at::parallel_for(0, result.numel(), 32768, [&](int64_t begin, int64_t end) {
+    constexpr int64_t kBlock = 1024;
+    std::array<double, kBlock> sums;
     for (int64_t start = begin; start < end; start += kBlock) {
-      const int64_t stop = std::min(start + kBlock, end);
+      const int64_t count = std::min(kBlock, end - start);
+      sums.fill(0);
       for (size_t k = 0; k < tensors.size(); ++k) {
-        AddScaled(out, tensors[k].const_data_ptr<T>(), static_cast<T>(coefficients[k]), k == 0, start, stop);
+        const T* term = tensors[k].const_data_ptr<T>() + start;
+        for (int64_t i = 0; i < count; ++i) sums[i] += coefficients[k] * term[i];
       }
+      for (int64_t i = 0; i < count; ++i) out[start + i] = static_cast<T>(sums[i]);
     }
   });
-  return sum;
+  return result;
 }
 
 at::Tensor LinearCombination(const std::vector<double>& coefficients, std::vector<at::Tensor> tensors,

@@ -45,8 +45,8 @@ struct Product {
   at::Tensor down;
 };
 
-at::Tensor ReadFactor(const StoredValues& stored, Files& files) {
-  const auto file = Open(files, stored.file);
+at::Tensor ReadFactor(const StoredValues& stored, const Files& files) {
+  const auto& file = files.at(stored.file);
   const at::Tensor place = TensorInFile(file, stored.offset, stored.type, stored.shape, stored.strides);
   if (!stored.strides.empty()) return place.to(at::kFloat).contiguous();
   // Read, not looked at where it lies: the file may have become shorter since it was mapped.
@@ -78,7 +78,7 @@ void CheckTerm(const LowRankTerm& term, const std::string& parameter, const std:
   RequireFit(columns == SizeOf(shape) / shape[0], parameter);
 }
 
-Product ReadProduct(const LowRankTerm& term, Files& files) {
+Product ReadProduct(const LowRankTerm& term, const Files& files) {
   const at::Tensor up = ReadFactor(term.up, files).flatten(1).mul_(term.scale);
   at::Tensor down = ReadFactor(term.down, files).flatten(1);
   if (term.middle) {
@@ -163,13 +163,11 @@ void Weights::Update(const std::vector<WeightUpdate>& updates, const std::atomic
     for (const auto& term : terms) {
       CheckTerm(term, parameter, weight.stored.shape);
       for (const auto& factor : {term.up, term.down}) Open(files, factor.file);
+      if (term.middle) Open(files, term.middle->file);
     }
   }
   try {
-    for (const auto& update : updates) {
-      if (stop) throw CoreError("ERR_DISPOSED", "The process is shutting down.");
-      Change(Find(update.parameter), update.terms, files);
-    }
+    ChangeAll(updates, files, stop);
   } catch (...) {
     for (const auto& update : updates) Restore(Find(update.parameter));
     throw;
@@ -177,7 +175,22 @@ void Weights::Update(const std::vector<WeightUpdate>& updates, const std::atomic
   ReturnFreeMemory();
 }
 
-void Weights::Change(Weight& weight, const std::vector<LowRankTerm>& terms, Files& files) {
+// Each thread takes the next weight and sees to it alone: so the reading of factors and the system's
+// work on fresh and on freed memory are shared like the sums.
+void Weights::ChangeAll(const std::vector<WeightUpdate>& updates, const Files& files,
+                        const std::atomic<bool>& stop) {
+  std::atomic<size_t> next = 0;
+  const int64_t threads = device_.is_cpu() ? at::get_num_threads() : 1;
+  at::parallel_for(0, threads, 1, [&](int64_t, int64_t) {
+    c10::InferenceMode inference;  // Belongs to the thread.
+    for (size_t i = next++; i < updates.size(); i = next++) {
+      if (stop) throw CoreError("ERR_DISPOSED", "The process is shutting down.");
+      Change(Find(updates[i].parameter), updates[i].terms, files);
+    }
+  });
+}
+
+void Weights::Change(Weight& weight, const std::vector<LowRankTerm>& terms, const Files& files) {
   if (terms.empty()) {
     Restore(weight);
     return;

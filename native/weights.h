@@ -76,7 +76,9 @@ class Weights {
   at::Tensor Mapped(const Weight& weight) const;
   void Set(Weight& weight, at::Tensor tensor, bool mapped);
   void Restore(Weight& weight);
-  void Change(Weight& weight, const std::vector<LowRankTerm>& terms, Files& files);
+  // With all files open already.
+  void ChangeAll(const std::vector<WeightUpdate>& updates, const Files& files, const std::atomic<bool>& stop);
+  void Change(Weight& weight, const std::vector<LowRankTerm>& terms, const Files& files);
 
   c10::Device device_;
   at::ScalarType type_;

@@ -5,11 +5,9 @@ import { basename, join } from 'node:path';
 
 import { resolveCheckpoint, resolveFile } from '../checkpoints/hub.js';
 import { type HubAccess, hubAccessNames } from '../checkpoints/hub-settings.js';
-import {
-  readSafetensorsHeader,
-  readSafetensorsMetadata,
-  type StoredTensor,
-} from '../checkpoints/safetensors.js';
+import { readSafetensorsHeader, readSafetensorsMetadata } from '../checkpoints/safetensors.js';
+import { type StoredTensor, stridesOf } from '../checkpoints/stored-tensor.js';
+import { readSavedDictionary } from '../checkpoints/torch-save.js';
 import { CheckpointError, expected } from '../errors.js';
 import { Tensor, type TensorData } from '../tensor.js';
 
@@ -24,6 +22,8 @@ const mostTensors = 100_000;
 
 /** Files with these words in their names belong to a training run. */
 const noWeights = /scheduler|optimizer|checkpoint/;
+
+const kinds = /\.(safetensors|bin|pt)$/;
 
 /** Which file to load, and how it is come by. */
 export interface AdapterFileOptions extends HubAccess {
@@ -69,27 +69,44 @@ export async function findTensorFile(
 }
 
 function chooseName(path: string, names: readonly string[], usualName: string): string {
-  const [only, ...others] = names.filter(
-    (name) => name.endsWith('.safetensors') && !noWeights.test(name),
-  );
-  if (names.includes(usualName)) return usualName;
+  const usual = [usualName, usualName.replace('.safetensors', '.bin')];
+  const found = usual.find((name) => names.includes(name));
+  if (found !== undefined) return found;
+  const candidates = names.filter((name) => kinds.test(name) && !noWeights.test(name));
+  const mapped = candidates.filter((name) => name.endsWith('.safetensors'));
+  const [only, ...others] = mapped.length > 0 ? mapped : candidates;
   if (only !== undefined && others.length === 0) return only;
-  const choice = only === undefined ? 'no .safetensors file' : [only, ...others].sort().join(', ');
+  const none = 'no .safetensors, .bin or .pt file';
+  const choice = only === undefined ? none : [only, ...others].sort().join(', ');
   throw new CheckpointError(`${path} holds ${choice}. Name the file with weightName.`);
 }
 
-/** @throws CheckpointError when the file is truncated or malformed, or of another kind */
+/**
+ * Reads `.safetensors`, or what torch.save wrote under any other name; there the metadata are the
+ * texts beside the tensors.
+ *
+ * @throws CheckpointError when the file is truncated or malformed, or of another kind
+ * @throws UntrustedFileError when it could run code in Python
+ */
 export async function readTensorFile(path: string): Promise<TensorFile> {
-  if (!path.endsWith('.safetensors')) {
+  const file = path.endsWith('.safetensors') ? await readSafetensors(path) : await readSaved(path);
+  if (file.tensors.size > mostTensors) {
     throw new CheckpointError(
-      `${path} is no .safetensors file, the only kind of adapter file that torchbrush reads. Convert it in Python: safetensors.torch.save_file(torch.load(path, weights_only=True), 'NEW.safetensors')`,
+      `${path} holds ${file.tensors.size} tensors, too many for an adapter.`,
     );
   }
+  return file;
+}
+
+async function readSafetensors(path: string): Promise<TensorFile> {
   const tensors = await readSafetensorsHeader(path);
-  if (tensors.size > mostTensors) {
-    throw new CheckpointError(`${path} holds ${tensors.size} tensors, too many for an adapter.`);
-  }
   return { path, tensors, metadata: await readSafetensorsMetadata(path) };
+}
+
+async function readSaved(path: string): Promise<TensorFile> {
+  // The second one is what A1111 and the first implementation of textual inversion write.
+  const { tensors, texts } = await readSavedDictionary(path, ['state_dict', 'string_to_param']);
+  return { path, tensors, metadata: Object.fromEntries(texts) };
 }
 
 const arrays = {
@@ -108,11 +125,9 @@ const arrays = {
 export async function readTensors(stored: readonly StoredTensor[]): Promise<Tensor[]> {
   const tensors: Tensor[] = [];
   try {
-    for (const { file, offset, dtype, shape } of stored) {
-      const count = shape.reduce((product, size) => product * size, 1);
-      const data: TensorData = new arrays[dtype](count);
-      await readBytes(file, offset, new Uint8Array(data.buffer));
-      using raw = Tensor.fromArray(data, shape, { dtype });
+    for (const one of stored) {
+      const { dtype, shape } = one;
+      using raw = Tensor.fromArray(await readValues(one), shape, { dtype });
       tensors.push(raw.to({ dtype: 'float32' }));
     }
     return tensors;
@@ -135,6 +150,32 @@ export async function readNumbers(
   const numbers = new Map(names.map((name, i) => [name, Number(tensors[i]?.data[0])]));
   for (const tensor of tensors) tensor.dispose();
   return numbers;
+}
+
+/** The values in a row, however they lie in the file. */
+async function readValues(tensor: StoredTensor): Promise<TensorData> {
+  const { file, offset, dtype, shape } = tensor;
+  const count = shape.reduce((product, size) => product * size, 1);
+  const data: TensorData = new arrays[dtype](count);
+  if (tensor.strides === undefined || count === 0) {
+    await readBytes(file, offset, new Uint8Array(data.buffer));
+    return data;
+  }
+  const strides = stridesOf(tensor);
+  const last = shape.reduce((sum, size, i) => sum + (size - 1) * (strides[i] as number), 0);
+  const all: TensorData = new arrays[dtype](last + 1);
+  await readBytes(file, offset, new Uint8Array(all.buffer));
+  for (let index = 0; index < count; index += 1) {
+    let rest = index;
+    let place = 0;
+    for (let i = shape.length - 1; i >= 0; i -= 1) {
+      const size = shape[i] as number;
+      place += (rest % size) * (strides[i] as number);
+      rest = Math.floor(rest / size);
+    }
+    data[index] = all[place] as number & bigint;
+  }
+  return data;
 }
 
 async function readBytes(file: string, offset: number, into: Uint8Array): Promise<void> {

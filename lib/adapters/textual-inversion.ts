@@ -1,19 +1,14 @@
 // Textual inversion (Gal et al., https://arxiv.org/abs/2208.01618): new tokens, with the rows that a
-// text encoder's embedding table gets for them. Formats: diffusers' loaders/textual_inversion.py.
-import type { StoredTensor } from '../checkpoints/safetensors.js';
+// text encoder's embedding table gets for them.
+import type { StoredTensor } from '../checkpoints/stored-tensor.js';
 import { CheckpointError, expected } from '../errors.js';
 import type { Network } from '../networks/network.js';
 import { concat } from '../ops.js';
 import { Tensor } from '../tensor.js';
 import { tokenSequence } from '../tokenizer/clip-tokenizer.js';
 import type { ClipTokenizer } from '../tokenizer/index.js';
-import {
-  type AdapterFileOptions,
-  findTensorFile,
-  readTensorFile,
-  readTensors,
-  type TensorFile,
-} from './tensor-file.js';
+import { type AdapterFileOptions, findTensorFile, readTensorFile } from './tensor-file.js';
+import { type EncoderName, openInversion, readVectors } from './textual-inversion-file.js';
 
 export interface LoadTextualInversionOptions extends Omit<AdapterFileOptions, 'token'> {
   /** What to write in prompts; the name in the file unless given. */
@@ -29,10 +24,43 @@ interface Inversion {
   count: number;
 }
 
-/** More vectors than any text encoder takes tokens. */
-const mostVectors = 1024;
-
 const table = /(^|\.)token_embedding\.weight$/;
+
+/** The text encoders of a pipeline, by the names that files for Stable Diffusion XL give them. */
+export type InvertedEncoders = Partial<Record<EncoderName, TextualInversions>>;
+
+/** Loads a file's token into the encoders that it has vectors for, or into none. */
+export async function loadTextualInversion(
+  path: string,
+  { token, hfToken, ...where }: LoadTextualInversionOptions,
+  encoders: InvertedEncoders,
+): Promise<void> {
+  if (token !== undefined && (typeof token !== 'string' || token.trim() === '')) {
+    throw expected('a text', 'token', token);
+  }
+  const found = await findTensorFile(path, 'learned_embeds.safetensors', {
+    ...where,
+    token: hfToken,
+  });
+  const inversion = openInversion(await readTensorFile(found), token);
+  if (inversion.vectors.has('clip_g') && encoders.clip_g === undefined) {
+    throw new CheckpointError(`${found} was made for Stable Diffusion XL.`);
+  }
+  const changed: TextualInversions[] = [];
+  try {
+    for (const [name, vectors] of inversion.vectors) {
+      const encoder = encoders[name];
+      if (encoder === undefined) continue;
+      await encoder.add(found, inversion.token, vectors);
+      changed.push(encoder);
+    }
+  } catch (error) {
+    for (const encoder of changed) await encoder.unload([inversion.token]);
+    throw error;
+  }
+  if (changed.length > 0) return;
+  throw new CheckpointError(`${found} has no vectors for the text encoder of this pipeline.`);
+}
 
 /** The textual inversions of one text encoder and its tokenizer; pipelines that share them share these. */
 export class TextualInversions {
@@ -78,24 +106,14 @@ export class TextualInversions {
   }
 
   /**
-   * Adds a file's token. Vectors beyond the first get the tokens `token_1`, `token_2`, …; a prompt
-   * names `token` only.
+   * Adds a token. Vectors beyond the first get the tokens `token_1`, `token_2`, …; a prompt names
+   * `token` only.
    *
-   * @throws CheckpointError for a file of another kind or vectors of another width
+   * @throws CheckpointError for vectors of another width
    * @throws InvalidArgumentError for a token that the tokenizer has already
    */
-  async load(
-    path: string,
-    { token, hfToken, ...where }: LoadTextualInversionOptions,
-  ): Promise<void> {
-    if (token !== undefined && (typeof token !== 'string' || token.trim() === '')) {
-      throw expected('a text', 'token', token);
-    }
-    const found = await findTensorFile(path, 'learned_embeds.safetensors', {
-      ...where,
-      token: hfToken,
-    });
-    const inversion = await readInversion(await readTensorFile(found), token, this.#width);
+  async add(path: string, token: string, vectors: StoredTensor): Promise<void> {
+    const inversion = { token, ...(await readVectors(path, vectors, this.#width)) };
     await this.#inTurn(async () => {
       const taken = tokenSequence(inversion.token, Math.max(2, inversion.count));
       const clash = taken.find((name) => this.#tokenizer.tokenId(name) !== undefined);
@@ -114,8 +132,6 @@ export class TextualInversions {
   /** Forgets tokens; all of them unless named. Without any, the table is the checkpoint's again. */
   async unload(tokens: readonly string[] = this.tokens): Promise<void> {
     await this.#inTurn(async () => {
-      const missing = tokens.find((token) => !this.tokens.includes(token));
-      if (missing !== undefined) throw expected('a loaded token', 'tokens', missing);
       await this.#become(this.#loaded.filter(({ token }) => !tokens.includes(token)));
     });
   }
@@ -160,41 +176,4 @@ export class TextualInversions {
       for (const part of parts) part.dispose();
     }
   }
-}
-
-/** One tensor [N,D] or [D] under the token's name. */
-async function readInversion(
-  file: TensorFile,
-  token: string | undefined,
-  width: number,
-): Promise<Inversion> {
-  const [[name, stored], ...others] = [...file.tensors] as [
-    [string, StoredTensor],
-    ...[string, StoredTensor][],
-  ];
-  if (others.length > 0) {
-    throw new CheckpointError(
-      `${file.path} is no textual inversion: it should hold one tensor but holds ${file.tensors.size}, ${name} among them.`,
-    );
-  }
-  const { shape, dtype } = stored;
-  const [count = 0, size] = shape.length === 1 ? [1, shape[0]] : shape;
-  if (
-    shape.length < 1 ||
-    shape.length > 2 ||
-    count === 0 ||
-    count > mostVectors ||
-    !/float/.test(dtype)
-  ) {
-    throw new CheckpointError(
-      `${file.path} is no textual inversion: ${name} is ${dtype} [${shape.join(', ')}], not float vectors [N, ${width}].`,
-    );
-  }
-  if (size !== width) {
-    throw new CheckpointError(
-      `The vectors of ${file.path} have ${size} numbers, but this text encoder takes ${width}. It was made for another base model.`,
-    );
-  }
-  using values = (await readTensors([stored]))[0] as Tensor;
-  return { token: token ?? name, rows: await values.toFloat32Array(), count };
 }

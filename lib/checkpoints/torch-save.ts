@@ -61,6 +61,31 @@ export function readTorchSave(path: string): Promise<Map<string, StoredTensor>> 
 
 /** The same for a file that is open already. */
 export async function readArchive(file: ByteSource): Promise<Map<string, StoredTensor>> {
+  return (await readDictionary(file, ['state_dict'])).tensors;
+}
+
+export interface SavedDictionary {
+  /** By name; a file that is one tensor has it under the empty name. */
+  tensors: Map<string, StoredTensor>;
+  /** The texts of the outermost dictionary. */
+  texts: Map<string, string>;
+}
+
+/**
+ * As `readTorchSave`, for files that may have their tensors in a dictionary of another name: the
+ * first of `wrappers` that occurs.
+ */
+export function readSavedDictionary(
+  path: string,
+  wrappers: readonly string[],
+): Promise<SavedDictionary> {
+  return WeightFile.use(path, (file) => readDictionary(file, wrappers));
+}
+
+async function readDictionary(
+  file: ByteSource,
+  wrappers: readonly string[],
+): Promise<SavedDictionary> {
   await requireArchive(file);
   const { path } = file;
   const entries = await readZipDirectory(file);
@@ -77,7 +102,11 @@ export async function readArchive(file: ByteSource): Promise<Map<string, StoredT
     throw new CheckpointError(`The pickle in ${path} is too large (${entry.size} bytes).`);
   }
   const bytes = await file.read(entry.offset, entry.size);
-  return tensorsOf(path, readPickle(path, bytes, new Handlers(path, entries, `${prefix}data/`)));
+  const value = readPickle(path, bytes, new Handlers(path, entries, `${prefix}data/`));
+  const texts = (value instanceof Map ? [...value] : []).filter(
+    (entry): entry is [string, string] => entry.every((part) => typeof part === 'string'),
+  );
+  return { tensors: tensorsOf(path, value, wrappers), texts: new Map(texts) };
 }
 
 async function requireArchive(file: ByteSource): Promise<void> {
@@ -191,11 +220,19 @@ class Handlers implements PickleHandlers {
   }
 }
 
-function tensorsOf(path: string, value: unknown): Map<string, StoredTensor> {
+function tensorsOf(
+  path: string,
+  value: unknown,
+  wrappers: readonly string[],
+): Map<string, StoredTensor> {
+  if (value instanceof PickledTensor) return new Map([['', storedTensor(path, value)]]);
   let dictionary = value;
   for (let depth = 0; depth < deepestWrapping; depth += 1) {
-    if (!(dictionary instanceof Map) || !dictionary.has('state_dict')) break;
-    dictionary = dictionary.get('state_dict');
+    if (!(dictionary instanceof Map)) break;
+    const outer: Map<unknown, unknown> = dictionary;
+    const wrapper = wrappers.find((name) => outer.has(name));
+    if (wrapper === undefined) break;
+    dictionary = outer.get(wrapper);
   }
   const tensors = new Map<string, StoredTensor>();
   for (const [name, entry] of dictionary instanceof Map ? dictionary : []) {

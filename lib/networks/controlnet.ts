@@ -4,6 +4,7 @@ import {
   type HubOptions,
   hubAccessNames,
 } from '../checkpoints/hub-settings.js';
+import { openSingleFile } from '../checkpoints/single-file.js';
 import { CheckpointError } from '../errors.js';
 import { concat, full, mean, narrow } from '../ops.js';
 import { checkKnownOptions, resolvePlacement } from '../options.js';
@@ -23,6 +24,12 @@ export interface LoadControlNetOptions extends HubOptions {
   onProgress?: (progress: DownloadProgress) => void;
   /** Stops downloads. */
   signal?: AbortSignal;
+}
+
+export interface SingleFileControlNetOptions
+  extends Pick<LoadControlNetOptions, 'dtype' | 'device'> {
+  /** Folder of a ControlNet, for its `config.json`; needed where the figures are not the usual ones. */
+  config?: string;
 }
 
 /** What ControlNets add to a UNet. Dispose it. */
@@ -111,9 +118,34 @@ export class ControlNetModel {
     return await ControlNetModel.load(folder, { ...placement, variant });
   }
 
+  /**
+   * Loads a ControlNet that is one `.safetensors` or `.ckpt` file, in the layout of the original
+   * implementation or in diffusers' own.
+   *
+   * @throws CheckpointError, UntrustedFileError, ProgramNotFoundError, InvalidArgumentError
+   */
+  static async fromSingleFile(
+    path: string,
+    options: SingleFileControlNetOptions = {},
+  ): Promise<ControlNetModel> {
+    checkKnownOptions(options, ['dtype', 'device', 'config'], 'fromSingleFile');
+    const { dtype, device, config } = options;
+    const placement = resolvePlacement({ dtype, device });
+    const { file, className, components } = await openSingleFile(path, { config });
+    const part = components.get('controlnet');
+    if (part === undefined) {
+      throw new CheckpointError(`${file} is a ${className}, expected a ControlNetModel.`);
+    }
+    return ControlNetModel.of(await Network.fromWeights({ ...part, origin: file }, placement));
+  }
+
   /** @internal With the dtype and device of the pipeline it is a part of. */
   static async load(folder: string, options: LoadNetworkOptions): Promise<ControlNetModel> {
-    const network = await Network.load(folder, 'ControlNetModel', options);
+    return ControlNetModel.of(await Network.load(folder, 'ControlNetModel', options));
+  }
+
+  /** Takes the network over. */
+  private static of(network: Network): ControlNetModel {
     try {
       return new ControlNetModel(network);
     } catch (error) {

@@ -8,7 +8,9 @@ import {
 } from '../adapters/lora.js';
 import { adapterFileOptionNames } from '../adapters/tensor-file.js';
 import {
+  type InvertedEncoders,
   type LoadTextualInversionOptions,
+  loadTextualInversion,
   TextualInversions,
 } from '../adapters/textual-inversion.js';
 import { type CheckpointFolder, openCheckpointFolder } from '../checkpoints/folder.js';
@@ -50,6 +52,7 @@ interface Adapted {
   textEncoder: TextEncoder;
   textEncoder2: TextEncoder;
   tokenizer: ClipTokenizer;
+  tokenizer2: ClipTokenizer;
 }
 
 /** What all pipelines share: components, their sharing, and their end. */
@@ -237,8 +240,10 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
   /**
    * Loads a textual inversion: a new word for prompts, `token`, or the name in the file.
    *
-   * @param path A `.safetensors` file, or a folder or a repository on the hub (`'org/name'`) with one.
+   * @param path A `.safetensors` file, a `.bin` or `.pt` file as torch.save writes it, or a folder or
+   *   a repository on the hub (`'org/name'`) with one.
    * @throws CheckpointError for a file of another kind, or for another base model; HubError
+   * @throws UntrustedFileError for a file that could run code in Python
    */
   async loadTextualInversion(
     path: string,
@@ -249,14 +254,19 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
       ['token', 'hfToken', ...adapterFileOptionNames],
       'loadTextualInversion',
     );
-    await this.#textualInversions.load(path, options);
+    await loadTextualInversion(path, options, this.#textualInversions);
   }
 
   /** Forgets the named tokens, or all. */
   async unloadTextualInversion(tokens?: string | readonly string[]): Promise<void> {
-    await this.#textualInversions.unload(
-      tokens === undefined ? undefined : checkNames(tokens, 'tokens'),
-    );
+    const names = tokens === undefined ? undefined : checkNames(tokens, 'tokens');
+    const encoders = Object.values(this.#textualInversions);
+    const known = encoders.flatMap((encoder) => encoder.tokens);
+    const missing = names?.find((token) => !known.includes(token));
+    if (missing !== undefined) throw expected('a loaded token', 'tokens', missing);
+    for (const encoder of encoders) {
+      await encoder.unload(names?.filter((token) => encoder.tokens.includes(token)));
+    }
   }
 
   get #lora(): LoraAdapters {
@@ -269,10 +279,17 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
     });
   }
 
-  get #textualInversions(): TextualInversions {
-    const { textEncoder, tokenizer } = this.#adapted;
-    if (textEncoder === undefined || tokenizer === undefined) throw this.#notAdaptable();
-    return TextualInversions.of(textEncoder.network, tokenizer);
+  get #textualInversions(): InvertedEncoders {
+    const { textEncoder, tokenizer, textEncoder2, tokenizer2 } = this.#adapted;
+    const encoders: InvertedEncoders = {};
+    if (textEncoder !== undefined && tokenizer !== undefined) {
+      encoders.clip_l = TextualInversions.of(textEncoder.network, tokenizer);
+    }
+    if (textEncoder2 !== undefined && tokenizer2 !== undefined) {
+      encoders.clip_g = TextualInversions.of(textEncoder2.network, tokenizer2);
+    }
+    if (Object.keys(encoders).length === 0) throw this.#notAdaptable();
+    return encoders;
   }
 
   get #adapted(): Partial<Adapted> {

@@ -162,7 +162,7 @@ test('paths and names that cannot be meant are refused', async () => {
     assertRefused(() => pipe.loadLoraWeights(path, options), { says, code });
   await refused(join(folder, 'nowhere'), {}, /is missing/, codes.file);
   await refused(folder, {}, /Name the file with weightName/, codes.file);
-  await refused(empty, {}, /no \.safetensors file/, codes.file);
+  await refused(empty, {}, /no \.safetensors, \.bin or \.pt file/, codes.file);
   await refused(sound, { weightName: 'x.safetensors' }, /is no folder/, codes.file);
   await refused(folder, { weightName: '../x' }, /weightName/, codes.argument);
   await refused(folder, { weightName: 'x.bin' }, /x\.bin/, codes.file);

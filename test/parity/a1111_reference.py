@@ -1,7 +1,5 @@
 """A small reference for A1111's prompt weights.
 
-    python a1111_reference.py REQUEST ANSWER    # JSON files; ANSWER.f32 gets the numbers
-
 No package has this syntax, so this is our own second writing of what it is known to mean, one
 token at a time with transformers' tokenizer and text encoder, apart from the library's:
 
@@ -12,13 +10,9 @@ token at a time with transformers' tokenizer and text encoder, apart from the li
 - embeddings are multiplied by the weights, and then each row by what keeps its mean.
 """
 
-import argparse
-import json
-from pathlib import Path
 from typing import Any
 
 import torch
-from compel_reference import load
 
 Weighted = list[tuple[str, float]]
 
@@ -97,7 +91,7 @@ def rows(prompt: str, tokenizer: Any, room: int) -> list[list[tuple[int, float]]
     return made if made[-1] or len(made) == 1 else made[:-1]
 
 
-def embed(prompt: str, tokenizer: Any, encoder: Any) -> torch.Tensor:
+def embed(prompt: str, tokenizer: Any, text_encoder: Any) -> torch.Tensor:
     length = tokenizer.model_max_length
     embedded = []
     for row in rows(prompt, tokenizer, length - 2):
@@ -105,29 +99,7 @@ def embed(prompt: str, tokenizer: Any, encoder: Any) -> torch.Tensor:
         tokens += [(tokenizer.pad_token_id, 1.0)] * (length - len(tokens))
         ids = torch.tensor([[token for token, _ in tokens]])
         weights = torch.tensor([weight for _, weight in tokens]).reshape(1, -1, 1)
-        plain = encoder(ids).last_hidden_state
+        plain = text_encoder(ids).last_hidden_state
         weighted = plain * weights
         embedded.append(weighted * (plain.double().mean() / weighted.double().mean()).float())
     return torch.cat(embedded, 1)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("request", type=Path)
-    parser.add_argument("answer", type=Path)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.set_grad_enabled(False)
-    request = json.loads(arguments.request.read_text(encoding="utf-8"))
-    parts = load(Path(request["folder"]))
-    shapes = []
-    with Path(f"{arguments.answer}.f32").open("wb") as numbers:
-        for prompt in request["prompts"]:
-            made = embed(prompt, parts["tokenizer"], parts["text_encoder"])
-            shapes.append(list(made.shape))
-            numbers.write(made.contiguous().numpy().tobytes())
-    arguments.answer.write_text(json.dumps(shapes), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

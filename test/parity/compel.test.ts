@@ -1,12 +1,13 @@
 // Prompt weighting beside the Python package Compel, on tiny random text encoders.
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { after, before, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { openCheckpointFolder } from '../../lib/checkpoints/folder.js';
 import {
   Compel,
@@ -26,9 +27,7 @@ import { seededRandom } from './tokenizer-prompts.js';
 import { makeA1111Prompt, makeCompelPrompt, makeSoup } from './weighting-prompts.js';
 import { exportCheckpointPrograms, pythonEnvironment } from './workspace.js';
 
-const run = promisify(execFile);
-const here = dirname(fileURLToPath(import.meta.url));
-const script = join(here, 'compel_reference.py');
+const script = join(dirname(fileURLToPath(import.meta.url)), 'compel_reference.py');
 const seed = Number(process.env.TORCHBRUSH_FUZZ_SEED ?? 1);
 const promptCount = Number(process.env.TORCHBRUSH_FUZZ_PROMPTS ?? 500);
 
@@ -36,29 +35,140 @@ const promptCount = Number(process.env.TORCHBRUSH_FUZZ_PROMPTS ?? 500);
 const tolerance = 1e-5;
 
 type Model = 'sd' | 'xl';
+interface Expected {
+  shape: number[];
+  values: Float32Array;
+}
 interface Case {
   model: Model;
   prompts: string[];
   options: Record<string, unknown>;
 }
 
-let python: string;
+const xl = {
+  returnedEmbeddingsType: 'penultimateHiddenStatesNonNormalized',
+  requiresPooled: [false, true],
+};
+
+const soup = generated(2, 200, makeSoup);
+const a1111 = ['', 'a BREAK', 'BREAK a', 'a\\\\b [c (d] e)', ...generated(3, 100, makeA1111Prompt)];
+const optionCases = casesOfOptions();
+const promptCases = generated(0, promptCount, makeCompelPrompt).flatMap((prompt, i): Case[] => [
+  { model: 'sd', prompts: [prompt], options: { truncateLongPrompts: i % 2 === 0 } },
+  { model: 'xl', prompts: [prompt], options: { ...xl, truncateLongPrompts: i % 2 === 1 } },
+]);
+const [firstCases, lastCases] = [promptCases.slice(0, promptCount), promptCases.slice(promptCount)];
+
 let work: string;
+let reference: Reference;
 let encoders: Record<Model, { tokenizer: ClipTokenizer[]; textEncoder: TextEncoder[] }>;
 
 before(async () => {
-  python = await ensurePython();
+  const python = await ensurePython();
   work = await mkdtemp(join(tmpdir(), 'torchbrush-compel-'));
-  await run(python, [script, 'encoders', work], { env: pythonEnvironment });
+  reference = await Reference.start(python, {
+    soup: { parse: soup },
+    a1111: { a1111 },
+    options: { embed: optionCases.map(questionOf) },
+    // In two parts, so that one is compared while Compel makes the other.
+    first: { embed: firstCases.map(questionOf) },
+    last: { embed: lastCases.map(questionOf) },
+  });
+  await reference.finished('encoders');
   await exportCheckpointPrograms(python, [join(work, 'sd'), join(work, 'xl')]);
   encoders = { sd: await loadEncoders('sd'), xl: await loadEncoders('xl') };
 });
 after(async () => {
+  reference.stop();
   for (const { textEncoder } of Object.values(encoders)) {
     for (const { network } of textEncoder) network.dispose();
   }
   await rm(work, { recursive: true, force: true });
 });
+
+function generated(offset: number, count: number, make: (random: () => number) => string) {
+  const random = seededRandom(seed + offset);
+  return Array.from({ length: count }, () => make(random));
+}
+
+/** Each option by itself, with prompts of different lengths: they are padded to the longest. */
+function casesOfOptions(): Case[] {
+  const settings: [Model, Record<string, unknown>][] = [
+    ['sd', { downweightMode: 'remove' }],
+    ['sd', { paddingAttentionMaskValue: 0 }],
+    ['sd', { paddingAttentionMaskValue: 0, truncateLongPrompts: false }],
+    ['sd', { returnedEmbeddingsType: 'penultimateHiddenStatesNormalized' }],
+    ['sd', { returnedEmbeddingsType: 'penultimateHiddenStatesNonNormalized' }],
+    ['xl', { ...xl, downweightMode: 'remove' }],
+    ['xl', { truncateLongPrompts: false }],
+    ['xl', { requiresPooled: [false, true], truncateLongPrompts: false }],
+  ];
+  const prompts = generated(1, settings.length * 4, makeCompelPrompt);
+  return settings.flatMap(([model, options], i) =>
+    [0, 2].map((k) => ({ model, options, prompts: prompts.slice(4 * i + k, 4 * i + k + 2) })),
+  );
+}
+
+/** One Python process for all questions; it answers them in order while earlier ones are compared. */
+class Reference {
+  readonly #child: ChildProcess;
+  readonly #said = new Set<string>();
+  #errors = '';
+
+  static async start(python: string, sections: Record<string, unknown>): Promise<Reference> {
+    await writeFile(join(work, 'request.json'), JSON.stringify(sections));
+    return new Reference(python);
+  }
+
+  private constructor(python: string) {
+    const child = spawn(python, [script, work], {
+      env: pythonEnvironment,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    child.stderr.on('data', (text) => {
+      this.#errors += text;
+    });
+    createInterface({ input: child.stdout }).on('line', (name) => this.#said.add(name));
+    this.#child = child;
+  }
+
+  /** Waits until Python has said a section's name. */
+  async finished(name: string): Promise<void> {
+    while (!this.#said.has(name)) {
+      if (this.#child.exitCode !== null) throw new Error(`Python stopped:\n${this.#errors}`);
+      await sleep(20);
+    }
+  }
+
+  async answer<Answer>(name: string): Promise<Answer[]> {
+    await this.finished(name);
+    return JSON.parse(await readFile(join(work, `${name}.json`), 'utf8')) as Answer[];
+  }
+
+  /** The tensors of each case. */
+  async tensors(name: string): Promise<Expected[][]> {
+    const shapes = await this.answer<number[][]>(name);
+    const bytes = await readFile(join(work, `${name}.f32`));
+    const numbers = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+    let at = 0;
+    return shapes.map((own) =>
+      own.map((shape) => {
+        const start = at;
+        at += shape.reduce((product, size) => product * size, 1);
+        return { shape, values: numbers.subarray(start, at) };
+      }),
+    );
+  }
+
+  stop(): void {
+    this.#child.kill();
+  }
+}
+
+/** A case with its options as Python writes them. */
+function questionOf({ options, ...one }: Case) {
+  return { ...one, options: Object.fromEntries(Object.entries(options).map(pythonOption)) };
+}
 
 async function loadEncoders(model: Model): Promise<(typeof encoders)[Model]> {
   const { components } = await openCheckpointFolder(join(work, model));
@@ -72,50 +182,6 @@ async function loadEncoders(model: Model): Promise<(typeof encoders)[Model]> {
   return { tokenizer, textEncoder };
 }
 
-/** What a program answers, and the file of the answer. */
-async function ask<Answer>(
-  program: readonly string[],
-  request: unknown,
-): Promise<{ answer: Answer; file: string }> {
-  const folder = await mkdtemp(join(work, 'run-'));
-  const [question, file] = [join(folder, 'request.json'), join(folder, 'answer.json')];
-  await writeFile(question, JSON.stringify(request));
-  const options = { env: pythonEnvironment, maxBuffer: 2 ** 26 };
-  await run(python, [...program, question, file], options);
-  return { answer: JSON.parse(await readFile(file, 'utf8')) as Answer, file };
-}
-
-/** The numbers beside an answer, cut into tensors. */
-async function tensorsOf(file: string, shapes: readonly number[][]): Promise<Float32Array[]> {
-  const bytes = await readFile(`${file}.f32`);
-  const numbers = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
-  let at = 0;
-  return shapes.map((shape) => {
-    const start = at;
-    at += shape.reduce((product, size) => product * size, 1);
-    return numbers.subarray(start, at);
-  });
-}
-
-/** Compel's embeddings for each case, then the pooled ones where there are some. */
-async function reference(cases: readonly Case[]): Promise<Float32Array[][]> {
-  const request = cases.map(({ model, prompts, options }) => ({
-    folder: join(work, model),
-    prompts,
-    options: Object.fromEntries(Object.entries(options).map(pythonOption)),
-  }));
-  // Compel is what takes the time, and it takes one processor.
-  const middle = Math.ceil(request.length / 2);
-  const halves = await Promise.all(
-    [request.slice(0, middle), request.slice(middle)].map(async (half) => {
-      const { answer, file } = await ask<number[][][]>([script, 'embed'], half);
-      const tensors = await tensorsOf(file, answer.flat());
-      return answer.map((own) => tensors.splice(0, own.length));
-    }),
-  );
-  return halves.flat();
-}
-
 /** `truncateLongPrompts` → `truncate_long_prompts`, `'mask'` → `'MASK'`. */
 function pythonOption([name, value]: [string, unknown]): [string, unknown] {
   const snake = (text: string) => text.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
@@ -123,7 +189,7 @@ function pythonOption([name, value]: [string, unknown]): [string, unknown] {
 }
 
 /** The largest difference from Compel in a case. */
-async function difference(one: Case, expected: readonly Float32Array[]): Promise<number> {
+async function difference(one: Case, expected: readonly Expected[]): Promise<number> {
   const { tokenizer, textEncoder } = encoders[one.model];
   const compel = new Compel<boolean[] | false>({ tokenizer, textEncoder, ...one.options });
   const made = await compel.encode(one.prompts);
@@ -131,28 +197,29 @@ async function difference(one: Case, expected: readonly Float32Array[]): Promise
   assert.equal(tensors.length, expected.length);
   let largest = 0;
   for (const [i, tensor] of tensors.entries()) {
-    largest = Math.max(largest, await apart(tensor, expected[i] as Float32Array));
+    largest = Math.max(largest, await apart(tensor, expected[i] as Expected));
     tensor.dispose();
   }
   return largest;
 }
 
 /** The largest difference of two tensors. A number that is none is as far away as can be. */
-async function apart(tensor: Tensor, expected: Float32Array): Promise<number> {
+async function apart(tensor: Tensor, { shape, values }: Expected): Promise<number> {
+  assert.deepEqual(tensor.shape, shape);
   const own = await tensor.toFloat32Array();
-  if (own.length !== expected.length) return Number.POSITIVE_INFINITY;
   return own.reduce((largest, value, i) => {
-    const difference = Math.abs(value - (expected[i] as number));
+    const difference = Math.abs(value - (values[i] as number));
     return Number.isNaN(difference) ? Number.POSITIVE_INFINITY : Math.max(largest, difference);
   }, 0);
 }
 
-async function compare(cases: readonly Case[]): Promise<number> {
-  const expected = await reference(cases);
+async function compare(cases: readonly Case[], name: string): Promise<number> {
+  const expected = await reference.tensors(name);
+  assert.equal(expected.length, cases.length);
   const before = memoryStats();
   let largest = 0;
   for (const [i, one] of cases.entries()) {
-    const own = await difference(one, expected[i] as Float32Array[]);
+    const own = await difference(one, expected[i] as Expected[]);
     assert.ok(own <= tolerance, `${own} for ${JSON.stringify(one)}`);
     largest = Math.max(largest, own);
   }
@@ -160,54 +227,12 @@ async function compare(cases: readonly Case[]): Promise<number> {
   return largest;
 }
 
-const xl = {
-  returnedEmbeddingsType: 'penultimateHiddenStatesNonNormalized',
-  requiresPooled: [false, true],
-};
-
-test('embeddings of generated prompts are those of Compel', async (context) => {
-  process.removeAllListeners('warning');
-  const random = seededRandom(seed);
-  const prompts = Array.from({ length: promptCount }, () => makeCompelPrompt(random));
-  const cases = prompts.flatMap((prompt, i): Case[] => [
-    { model: 'sd', prompts: [prompt], options: { truncateLongPrompts: i % 2 === 0 } },
-    { model: 'xl', prompts: [prompt], options: { ...xl, truncateLongPrompts: i % 2 === 1 } },
-  ]);
-  const largest = await compare(cases);
-  context.diagnostic(`${cases.length} cases, at most ${largest.toExponential(1)} apart`);
-});
-
-test('every option does what it does in Compel', async () => {
-  const random = seededRandom(seed + 1);
-  const settings: [Model, Record<string, unknown>][] = [
-    ['sd', { downweightMode: 'remove' }],
-    ['sd', { paddingAttentionMaskValue: 0 }],
-    ['sd', { paddingAttentionMaskValue: 0, truncateLongPrompts: false }],
-    ['sd', { returnedEmbeddingsType: 'penultimateHiddenStatesNormalized' }],
-    ['sd', { returnedEmbeddingsType: 'penultimateHiddenStatesNonNormalized' }],
-    ['xl', { ...xl, downweightMode: 'remove' }],
-    ['xl', { truncateLongPrompts: false }],
-    ['xl', { requiresPooled: [false, true], truncateLongPrompts: false }],
-  ];
-  const cases = settings.flatMap(([model, options]): Case[] =>
-    // Several prompts are padded to the longest.
-    Array.from({ length: 3 }, () => ({
-      model,
-      options,
-      prompts: Array.from({ length: 3 }, () => makeCompelPrompt(random)),
-    })),
-  );
-  await compare(cases);
-});
-
 type Read = CompelPrompt | { error: string };
 
 test('what is no syntax is read as Compel reads it', async (context) => {
-  const random = seededRandom(seed + 2);
-  const prompts = Array.from({ length: 200 }, () => makeSoup(random));
-  const { answer: answers } = await ask<Read[]>([script, 'parse'], prompts);
+  const answers = await reference.answer<Read>('soup');
   let refused = 0;
-  for (const [i, prompt] of prompts.entries()) {
+  for (const [i, prompt] of soup.entries()) {
     const expected = answers[i] as Read;
     try {
       assert.deepEqual(rounded(parseCompel(prompt)), rounded(expected), JSON.stringify(prompt));
@@ -217,8 +242,8 @@ test('what is no syntax is read as Compel reads it', async (context) => {
       refused += 1;
     }
   }
-  assert.ok(refused < prompts.length / 20, `${refused} refused`);
-  context.diagnostic(`${refused} of ${prompts.length} refused`);
+  assert.ok(refused < soup.length / 20, `${refused} refused`);
+  context.diagnostic(`${refused} of ${soup.length} refused`);
 });
 
 /** Without what makes no difference: the last bit of a power, and texts without words. */
@@ -238,29 +263,32 @@ function rounded(read: Read): unknown {
 }
 
 test("embeddings of prompts in A1111's syntax are those of our reference", async (context) => {
-  const random = seededRandom(seed + 3);
-  const prompts = ['', 'a BREAK', 'BREAK a', 'a\\\\b [c (d] e)'];
-  prompts.push(...Array.from({ length: 100 }, () => makeA1111Prompt(random)));
-  const program = join(here, 'a1111_reference.py');
-  const request = { folder: join(work, 'sd'), prompts };
-  const { answer: shapes, file } = await ask<number[][]>([program], request);
-  const expected = await tensorsOf(file, shapes);
+  const tensors = await reference.tensors('a1111');
   const before = memoryStats();
   const { tokenizer, textEncoder } = encoders.sd;
   const part = { tokenizer: tokenizer[0], encoder: textEncoder[0] } as PromptEncoder;
   let largest = 0;
-  for (const [i, prompt] of prompts.entries()) {
+  for (const [i, prompt] of a1111.entries()) {
     const outputs = ['last_hidden_state'];
     const made = await encodeWeighted('a1111', [part], { texts: [prompt], outputs }, undefined);
     using embeddings = made.positive.promptEmbeds;
-    assert.deepEqual(embeddings.shape, shapes[i], JSON.stringify(prompt));
-    const values = expected[i] as Float32Array;
+    const [expected] = tensors[i] as [Expected];
     // The mean is a small difference of large sums, so it scales the rounding up with the values.
-    const scale = values.reduce((most, value) => Math.max(most, Math.abs(value)), 1);
-    const own = (await apart(embeddings, values)) / scale;
+    const scale = expected.values.reduce((most, value) => Math.max(most, Math.abs(value)), 1);
+    const own = (await apart(embeddings, expected)) / scale;
     assert.ok(own <= tolerance, `${own} for ${JSON.stringify(prompt)}`);
     largest = Math.max(largest, own);
   }
   assert.deepEqual(memoryStats(), before);
-  context.diagnostic(`${prompts.length} prompts, at most ${largest.toExponential(1)} apart`);
+  context.diagnostic(`${a1111.length} prompts, at most ${largest.toExponential(1)} apart`);
+});
+
+test('every option does what it does in Compel', async () => {
+  await compare(optionCases, 'options');
+});
+
+test('embeddings of generated prompts are those of Compel', async (context) => {
+  process.removeAllListeners('warning');
+  const largest = Math.max(await compare(firstCases, 'first'), await compare(lastCases, 'last'));
+  context.diagnostic(`${promptCases.length} cases, at most ${largest.toExponential(1)} apart`);
 });

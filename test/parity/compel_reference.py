@@ -1,15 +1,17 @@
 """Answers the live prompt weighting tests with Compel 2.0.
 
-    python compel_reference.py encoders FOLDER         # tiny random text encoders: FOLDER/sd, xl
-    python compel_reference.py parse REQUEST ANSWER    # JSON files
-    python compel_reference.py embed REQUEST ANSWER    # ANSWER.f32 gets the numbers
+    python compel_reference.py FOLDER
 
-A `parse` request is a list of prompts; the answer has for each what Compel reads, or {"error"}.
-An `embed` request has a list of {folder, prompts, options}; the answer has for each case the shapes
-of its tensors, which follow each other in ANSWER.f32.
+FOLDER/request.json has sections by name. First tiny random text encoders are made: FOLDER/sd and
+FOLDER/xl. Then each section is answered in FOLDER/<name>.json, and its name printed. A section has
+
+- `parse`, a list of prompts: the answer has for each what Compel reads, or {"error"};
+- `embed`, a list of {model, prompts, options}, or `a1111`, a list of prompts: the answer has for
+  each the shapes of its tensors, whose numbers follow each other in FOLDER/<name>.f32.
 
 What keeps Compel from running is mended here, and nothing of it changes a number:
-- its grammar takes four times as long for each level of nesting: pyparsing gets its cache;
+- its grammar takes four times as long for each level of nesting: pyparsing gets its cache, which
+  a nested quotation does not empty;
 - transformers 5 has no `text_model` in CLIPTextModel any more;
 - it encodes the empty prompt again for every variant of a prompt: what was encoded is kept;
 - with several encoders it drops the batch dimension, and then cannot concatenate the parts of an
@@ -17,6 +19,7 @@ What keeps Compel from running is mended here, and nothing of it changes a numbe
 """
 
 import argparse
+import gc
 import json
 import sys
 from enum import Enum
@@ -26,6 +29,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent / "python"))
 
+import a1111_reference  # noqa: E402
 import pyparsing  # noqa: E402
 import torch  # noqa: E402
 from compel import Compel, DownweightMode, ReturnedEmbeddingsType  # noqa: E402
@@ -44,6 +48,8 @@ from transformers import (  # noqa: E402
 )
 
 pyparsing.ParserElement.enable_packrat(None)
+forget_parses = pyparsing.ParserElement.reset_cache
+pyparsing.ParserElement.reset_cache = staticmethod(lambda: None)
 
 MERGES = 150
 CLASSES = {
@@ -91,6 +97,7 @@ class Reference(Compel):
     @classmethod
     def parse_prompt_string(cls, prompt_string: str) -> Conjunction:
         if prompt_string not in cls.read:
+            forget_parses()
             cls.read[prompt_string] = cls.parser.parse_conjunction(prompt_string)
         return cls.read[prompt_string]
 
@@ -160,24 +167,13 @@ def option(value: Any) -> Any:
     return value
 
 
-def embed(request: list[dict[str, Any]], answer: Path) -> None:
-    folders: dict[str, dict[str, Any]] = {}
-    shapes = []
-    with Path(f"{answer}.f32").open("wb") as numbers:
-        for case in request:
-            folder = case["folder"]
-            if folder not in folders:
-                folders[folder] = load(Path(folder))
-            options = {
-                name: option(value) if isinstance(value, str) else value
-                for name, value in case["options"].items()
-            }
-            made = Reference(**folders[folder], **options)(case["prompts"])
-            tensors = made if isinstance(made, tuple) else (made,)
-            shapes.append([list(tensor.shape) for tensor in tensors])
-            for tensor in tensors:
-                numbers.write(tensor.float().contiguous().numpy().tobytes())
-    answer.write_text(json.dumps(shapes), encoding="utf-8")
+def embed(parts: dict[str, Any], case: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+    options = {
+        name: option(value) if isinstance(value, str) else value
+        for name, value in case["options"].items()
+    }
+    made = Reference(**parts, **options)(case["prompts"])
+    return made if isinstance(made, tuple) else (made,)
 
 
 def fragments_of(prompt: Any) -> list[dict[str, Any]]:
@@ -213,27 +209,38 @@ def parse(prompt: str) -> dict[str, Any]:
     return {"parts": parts, "loraWeights": loras}
 
 
+def answer(folder: Path, name: str, section: dict[str, Any], models: dict[str, Any]) -> None:
+    shapes = []
+    with (folder / f"{name}.f32").open("wb") as numbers:
+
+        def write_tensors(*tensors: torch.Tensor) -> None:
+            shapes.append([list(tensor.shape) for tensor in tensors])
+            for tensor in tensors:
+                numbers.write(tensor.float().contiguous().numpy().tobytes())
+
+        for case in section.get("embed", []):
+            write_tensors(*embed(models[case["model"]], case))
+        for prompt in section.get("a1111", []):
+            write_tensors(a1111_reference.embed(prompt, **models["sd"]))
+    read = [parse(prompt) for prompt in section.get("parse", [])]
+    (folder / f"{name}.json").write_text(json.dumps(shapes + read), encoding="utf-8")
+    print(name, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    encoders = commands.add_parser("encoders")
-    encoders.add_argument("folder", type=Path)
-    for name in ("parse", "embed"):
-        command = commands.add_parser(name)
-        command.add_argument("request", type=Path)
-        command.add_argument("answer", type=Path)
-    arguments = parser.parse_args()
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    # Parsing makes millions of small objects, and none of them a circle worth looking for.
+    gc.disable()
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    if arguments.command == "encoders":
-        make_encoders(arguments.folder)
-        return
-    request = json.loads(arguments.request.read_text(encoding="utf-8"))
-    if arguments.command == "embed":
-        embed(request, arguments.answer)
-        return
-    answers = [parse(prompt) for prompt in request]
-    arguments.answer.write_text(json.dumps(answers), encoding="utf-8")
+    make_encoders(folder)
+    print("encoders", flush=True)
+    models = {name: load(folder / name) for name in ("sd", "xl")}
+    request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
+    for name, section in request.items():
+        answer(folder, name, section, models)
 
 
 if __name__ == "__main__":

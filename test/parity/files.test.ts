@@ -19,11 +19,14 @@ import {
 } from '../../lib/checkpoints/stored-tensor.js';
 import { readTorchSave } from '../../lib/checkpoints/torch-save.js';
 import {
+  ControlNetModel,
   configure,
+  Generator,
   memoryStats,
   StableDiffusionImg2ImgPipeline,
   StableDiffusionPipeline,
 } from '../../lib/index.js';
+import { randn } from '../../lib/ops.js';
 import { ensurePython } from '../../scripts/python.js';
 import {
   exportCheckpointPrograms,
@@ -40,11 +43,19 @@ const { folder, remove } = await runFolder();
 after(remove);
 const preset = 'three-levels:3';
 const checkpoint = (await makeCheckpoints(python, [preset]))[preset];
-say('exporting the programs of its architectures');
-await exportCheckpointPrograms(python, [checkpoint]);
 say('writing files with torch and diffusers');
 const script = fileURLToPath(new URL('files/write_files.py', import.meta.url));
 await promisify(execFile)(python, [script, checkpoint, folder], { env: pythonEnvironment });
+say('exporting the programs of their architectures');
+await exportCheckpointPrograms(
+  python,
+  [checkpoint],
+  ['controlnet-config/controlnet', 'xl-config/controlnet'].map(single),
+);
+
+function single(name: string): string {
+  return join(folder, 'single', name);
+}
 
 const contents = new Map<string, Buffer>();
 
@@ -135,8 +146,6 @@ describe('a checkpoint that diffusers saved with .bin weights draws the same pic
   }
 });
 
-const single = (name: string) => join(folder, 'single', name);
-
 describe("single files hold the tensors of diffusers' conversion", () => {
   for (const [file, config] of Object.entries({
     'clip.safetensors': checkpoint,
@@ -170,6 +179,42 @@ test('pipelines of single files draw what the folder draws', async () => {
   }
   assert.deepEqual(memoryStats(), before);
 });
+
+test('a ControlNet of a single file answers what its folder does', async () => {
+  const before = memoryStats();
+  for (const [name, config] of [
+    ['controlnet', 'controlnet-config/controlnet'],
+    ['controlnet-xl', 'xl-config/controlnet'],
+  ] as const) {
+    const options = { dtype: 'float32', device: 'cpu' } as const;
+    using plain = await ControlNetModel.fromPretrained(single(config), options);
+    using net = await ControlNetModel.fromSingleFile(single(`${name}.safetensors`), {
+      ...options,
+      config: single(config),
+    });
+    assert.deepEqual(net.config, plain.config);
+    assert.deepEqual(await residualsOf(net), await residualsOf(plain));
+  }
+  assert.deepEqual(memoryStats(), before);
+  await assert.rejects(
+    ControlNetModel.fromSingleFile(single('clip.safetensors'), { config: checkpoint }),
+    { code: 'ERR_CHECKPOINT', message: /is a StableDiffusionPipeline, expected a ControlNetModel/ },
+  );
+});
+
+async function residualsOf(net: ControlNetModel): Promise<Float32Array[]> {
+  const generator = new Generator().manualSeed(3);
+  using sample = randn([1, 4, 8, 8], { generator });
+  using text = randn([1, 77, Number(net.config.cross_attention_dim)], { generator });
+  using image = randn([1, 3, 64, 64], { generator });
+  // What the nets for Stable Diffusion XL take besides.
+  const { projection_class_embeddings_input_dim: added, addition_time_embed_dim: size } =
+    net.config;
+  using textEmbeds = randn([1, Number(added ?? 8) - 6 * Number(size ?? 0)], { generator });
+  using timeIds = randn([1, 6], { generator });
+  using residuals = await net.predict(sample, 500, text, image, { textEmbeds, timeIds });
+  return await Promise.all(residuals.tensors.map((tensor) => tensor.toFloat32Array()));
+}
 
 test('a single file of one network is no pipeline', async () => {
   const loading = StableDiffusionImg2ImgPipeline.fromSingleFile(single('controlnet.safetensors'), {

@@ -12,6 +12,7 @@ import {
   type AdapterWeight,
   memoryStats,
   StableDiffusionPipeline,
+  StableDiffusionXLPipeline,
   Tensor,
 } from '../../lib/index.js';
 import type { Network } from '../../lib/networks/network.js';
@@ -29,15 +30,19 @@ import {
 
 interface AdapterCase {
   name: string;
-  checkpoint: 'two-levels:1' | 'three-levels:3';
+  checkpoint: (typeof checkpointNames)[number];
   /** Files without folder and extension, loaded in this order under the same names. */
   adapters?: string[];
   /** Weights of the adapters; the last one alone is active unless given. */
   weights?: AdapterWeight[];
   fuse?: number;
+  /** A file is `.safetensors` unless it says otherwise. */
   inversions?: { file: string; token?: string }[];
   prompt?: string;
 }
+
+const checkpointNames = ['two-levels:1', 'three-levels:3', 'xl-base:1'] as const;
+const isXl = (checkpoint: AdapterCase['checkpoint']) => checkpoint === 'xl-base:1';
 
 const run = promisify(execFile);
 const scripts = join(dirname(fileURLToPath(import.meta.url)), 'adapters');
@@ -46,8 +51,8 @@ const python = await ensurePython({ log: say });
 const { folder, remove } = await runFolder();
 
 say('making checkpoints and adapters with random weights');
-const checkpoints = await makeCheckpoints(python, ['two-levels:1', 'three-levels:3']);
-for (const name of ['two-levels:1', 'three-levels:3'] as const) {
+const checkpoints = await makeCheckpoints(python, checkpointNames);
+for (const name of checkpointNames) {
   const where = ['--output', fileFolder(name)];
   await run(python, [join(scripts, 'make_adapters.py'), checkpoints[name], ...where], {
     env: pythonEnvironment,
@@ -145,6 +150,47 @@ const cases: AdapterCase[] = [
     prompt: 'a <style> fox <emb>',
   },
   {
+    name: 'a .bin file',
+    checkpoint: 'two-levels:1',
+    inversions: [{ file: 'inversion-four.bin' }],
+    prompt: 'a fox in <style>',
+  },
+  {
+    name: "A1111's nested form, by the name in it",
+    checkpoint: 'two-levels:1',
+    inversions: [{ file: 'inversion-nested.pt' }],
+    prompt: 'a fox in nested-style',
+  },
+  {
+    name: 'a file that is one tensor',
+    checkpoint: 'three-levels:3',
+    inversions: [{ file: 'inversion-bare.bin', token: '<bare>' }],
+    prompt: 'a fox in <bare>',
+  },
+  { name: 'xl-base:1 as it is', checkpoint: 'xl-base:1' },
+  {
+    name: 'both text encoders of XL with peft-4',
+    checkpoint: 'xl-base:1',
+    adapters: ['peft-4'],
+  },
+  {
+    name: 'both text encoders of XL with kohya-16-alpha',
+    checkpoint: 'xl-base:1',
+    adapters: ['kohya-16-alpha'],
+  },
+  {
+    name: 'two adapters of XL, with weights of their own for its text encoders',
+    checkpoint: 'xl-base:1',
+    adapters: ['peft-4', 'kohya-16-alpha'],
+    weights: [{ textEncoder: 0.4, textEncoder2: 1.2 }, 0.5],
+  },
+  {
+    name: 'a word for both text encoders of XL',
+    checkpoint: 'xl-base:1',
+    inversions: [{ file: 'inversion-pair', token: '<pair>' }],
+    prompt: 'a fox in <pair>',
+  },
+  {
     name: 'a word and an adapter together',
     checkpoint: 'two-levels:1',
     adapters: ['kohya-4-alpha'],
@@ -155,7 +201,7 @@ const cases: AdapterCase[] = [
 
 say(`drawing ${cases.length} cases with diffusers`);
 const expected = await drawWithDiffusers();
-const pipes = new Map<string, StableDiffusionPipeline>();
+const pipes = new Map<string, StableDiffusionPipeline | StableDiffusionXLPipeline>();
 let worst = 0;
 
 after(async () => {
@@ -182,7 +228,7 @@ describe('adapters change pictures as in diffusers', () => {
   }
 
   test('without adapters the checkpoints draw the same bits as before', async () => {
-    for (const checkpoint of ['two-levels:1', 'three-levels:3'] as const) {
+    for (const checkpoint of checkpointNames) {
       const one = { name: 'again', checkpoint };
       assert.deepEqual(await draw(one), first.get(checkpoint));
     }
@@ -227,14 +273,17 @@ function fileFolder(checkpoint: string): string {
 }
 
 function fileOf({ checkpoint }: AdapterCase, name: string): string {
-  return join(fileFolder(checkpoint), `${name}.safetensors`);
+  const file = /\.\w+$/.test(name) ? name : `${name}.safetensors`;
+  return join(fileFolder(checkpoint), file);
 }
 
 async function draw(one: AdapterCase): Promise<Float32Array> {
   const placement = { dtype: 'float32', device: 'cpu' } as const;
   const pipe =
     pipes.get(one.checkpoint) ??
-    (await StableDiffusionPipeline.fromPretrained(checkpoints[one.checkpoint], placement));
+    (isXl(one.checkpoint)
+      ? await StableDiffusionXLPipeline.fromPretrained(checkpoints[one.checkpoint], placement)
+      : await StableDiffusionPipeline.fromPretrained(checkpoints[one.checkpoint], placement));
   pipes.set(one.checkpoint, pipe);
   const { adapters = [], weights, fuse, inversions = [] } = one;
   for (const name of adapters) {
@@ -286,12 +335,18 @@ async function drawWithDiffusers(): Promise<Map<string, DiffusersResult>> {
 function pythonCase(one: AdapterCase): object {
   const { adapters = [], weights, fuse, inversions = [], prompt = options.prompt } = one;
   const strengths = weights?.map((weight) =>
-    typeof weight === 'number' ? weight : snakeCaseKeys(weight),
+    typeof weight === 'number'
+      ? weight
+      : {
+          unet: weight.unet,
+          text_encoder: weight.textEncoder,
+          text_encoder_2: weight.textEncoder2,
+        },
   );
   return {
     name: one.name,
     checkpoint: checkpoints[one.checkpoint],
-    pipeline: 'StableDiffusionPipeline',
+    pipeline: isXl(one.checkpoint) ? 'StableDiffusionXLPipeline' : 'StableDiffusionPipeline',
     options: { ...snakeCaseKeys(options), prompt },
     seeds: 5,
     adapters: adapters.map((name) => ({ file: fileOf(one, name), name })),

@@ -5,8 +5,10 @@ import type { Case } from '../golden/schedulers/run-case.js';
 import { type Config, randomConfig } from './schedulers-cases.js';
 import { Draw } from './schedulers-draw.js';
 
-/** Those that the project promises, and some around the limits of the multistep solvers. */
-const STEPS = [1, 2, 2, 3, 4, 7, 7, 7, 10, 10, 10, 14, 15, 25, 25, 50];
+/** Step counts that the project promises. */
+export const PROMISED_STEPS = [1, 2, 7, 10, 25, 50];
+/** These in turn, the short ones more often, and some around the limits of the multistep solvers. */
+const STEPS = [1, 2, 7, 10, 3, 1, 2, 7, 10, 4, 25, 1, 2, 7, 10, 14, 50, 1, 2, 7, 10, 15, 5];
 const TIMESTEP_SHARES = [0.999, 0.85, 0.7355, 0.6, 0.45, 0.2, 0.03];
 const SIGMAS = [14.615, 6.475, 3.861, 2.697, 1.886, 0.963, 0.399, 0.152, 0];
 /** Of a flow, without the final one. */
@@ -15,11 +17,17 @@ const POSITIONS = [1, 0.9, 0.7, 0.45, 0.2, 0.05];
 const hasFormula = (config: Config): boolean =>
   ['use_karras_sigmas', 'use_exponential_sigmas', 'use_beta_sigmas'].some((key) => config[key]);
 
-/** A schedule that the class accepts, most of the time. */
-function randomStart(draw: Draw, { className, config }: Omit<Case, 'start'>): Case['start'] {
-  const strength = draw.chance(0.5)
-    ? { strength: draw.pick([0.3, 0.58, 0.75, 0.8, 1, draw.between(0.1, 1)]) }
-    : {};
+/** The `index`-th schedule, one that the class accepts, most of the time. */
+function randomStart(
+  draw: Draw,
+  { className, config }: Omit<Case, 'start'>,
+  index: number,
+): Case['start'] {
+  const numInferenceSteps = STEPS[index % STEPS.length] as number;
+  const someStrength = draw.pick([0.3, 0.58, 0.75, 0.8, 1, draw.between(0.1, 1)]);
+  const fromImage = Math.floor(index / STEPS.length) % 2 === 1;
+  // Of one step less than all is none.
+  const strength = fromImage ? { strength: numInferenceSteps === 1 ? 1 : someStrength } : {};
   const { timesteps, sigmas } = schedulerClass(className).customSchedules;
   const isFlow = config.use_flow_sigmas === true;
   // diffusers goes on without the given timesteps; we refuse.
@@ -34,11 +42,11 @@ function randomStart(draw: Draw, { className, config }: Omit<Case, 'start'>): Ca
   if (draw.chance(isTaken ? 0.12 : 0.01) && (isTaken || !isUniPC)) {
     return { sigmas: isUniPC ? POSITIONS : SIGMAS, ...strength };
   }
-  return { numInferenceSteps: draw.pick(STEPS), ...strength };
+  return { numInferenceSteps, ...strength };
 }
 
 /** Step counts and strengths of the whole demanded matrix, for every configuration. */
-const ALL_STARTS: readonly Case['start'][] = [1, 2, 7, 10, 25, 50].flatMap((numInferenceSteps) => [
+const ALL_STARTS: readonly Case['start'][] = PROMISED_STEPS.flatMap((numInferenceSteps) => [
   { numInferenceSteps },
   { numInferenceSteps, strength: numInferenceSteps === 1 ? 1 : 0.6 },
 ]);
@@ -52,18 +60,22 @@ export interface CaseSource {
   readonly seed: number;
   /** Whether each configuration gets every step count, with and without a begin index. */
   readonly isFull: boolean;
+  /** How many steps of each schedule to do; all unless given. */
+  readonly steps?: number;
 }
 
 /** Random configurations of a class, each with one random schedule or all of them. */
-export function casesOf({ className, count, first = 0, seed, isFull }: CaseSource): Case[] {
-  const seeds = Array.from({ length: count }, (_, k) => seed * 1_000_003 + first + k);
-  return seeds.flatMap((one) => {
+export function casesOf({ className, count, first = 0, seed, isFull, steps }: CaseSource): Case[] {
+  const indices = Array.from({ length: count }, (_, k) => first + k);
+  return indices.flatMap((index) => {
+    const one = seed * 1_000_003 + index;
     const draw = new Draw(one);
     const { mu, ...config } = randomConfig(className, draw);
-    const starts = isFull ? ALL_STARTS : [randomStart(draw, config)];
+    const starts = isFull ? ALL_STARTS : [randomStart(draw, config, index)];
     return starts.map((start) => ({
       ...config,
       start: { ...start, ...(mu !== undefined && { mu }) },
+      ...(steps !== undefined && { steps }),
       seed: one % 1000,
     }));
   });

@@ -33,16 +33,25 @@ for (const className of schedulerNames) {
     seed: Number(values.seed),
     isFull: values.full,
   });
-  for (const [precision, comparison] of await pending.finish()) {
-    const { cases, rejected, coarse, maxima, failures } = comparison;
+  const { cases, rejected, failures, byPrecision } = await pending.finish();
+  console.log(`${className}: ${cases.length} cases, ${rejected} refused by both`);
+  report(failures);
+  for (const [precision, comparison] of byPrecision) {
+    const { numberless, coarse, maxima, failures } = comparison;
     const shown = Object.entries(maxima).map(
       ([what, error]) => `${what} ${error.toExponential(1)}`,
     );
-    console.log(
-      `${className} ${precision}: ${cases} cases, ${rejected} refused by both, ${coarse} coarse`,
-    );
-    console.log(`  ${shown.join(', ')}`);
-    for (const failure of failures) console.log(`FAIL ${failure}`);
-    if (failures.length > 0) process.exitCode = 1;
+    console.log(`  ${precision}: ${numberless} without a number, ${coarse.length} coarse`);
+    console.log(`    ${shown.join(', ')}`);
+    for (const { error, ours, theirs, one } of coarse) {
+      const errors = [error, ours, theirs].map((value) => value.toExponential(1));
+      console.log(`    apart, ours, theirs: ${errors.join(' ')}  ${JSON.stringify(one)}`);
+    }
+    report(failures);
   }
+}
+
+function report(failures: readonly string[]): void {
+  for (const failure of failures) console.log(`FAIL ${failure}`);
+  if (failures.length > 0) process.exitCode = 1;
 }

@@ -19,6 +19,8 @@ export interface Case {
   readonly seed?: number;
   readonly shape?: readonly number[];
   readonly dtype?: DType;
+  /** How many steps of the schedule to do; all unless given. */
+  readonly steps?: number;
   /** Channels that the model puts after the sample's, for learned variances. */
   readonly extraChannels?: number;
 }
@@ -81,7 +83,7 @@ export function runCase(one: Case): Result {
   const noisy = numbers(sample);
   let noisyAgain: number[] | undefined;
   const samples: number[][] = [];
-  for (const [i, t] of run.timesteps.entries()) {
+  for (const [i, t] of run.timesteps.slice(0, one.steps).entries()) {
     using input = run.scaleModelInput(sample, t);
     using output = modelOutput(input, i, one.extraChannels ?? 0);
     const next = run.step(output, t, sample, options);

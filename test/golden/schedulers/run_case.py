@@ -239,7 +239,7 @@ def play(scheduler: Any, case: dict[str, Any], mode: str) -> dict[str, Any]:
         threshold = getattr(scheduler, "_threshold_sample", None)
         if is_exact and threshold is not None:
             scheduler._threshold_sample = lambda image: threshold(image.to(dtype)).to(wide)
-        for i, t in enumerate(timesteps):
+        for i, t in enumerate(timesteps[: case.get("steps")]):
             scaled = scheduler.scale_model_input(sample.to(wide), t)
             output = model_output(scaled.to(dtype), i)
             extra = case.get("extraChannels", 0)

@@ -259,6 +259,35 @@ def write_loras(pipe: diffusers.StableDiffusionPipeline, folder: Path) -> None:
         save_file(state, folder / f"{name}.safetensors", metadata={"format": "pt"})
 
 
+def write_xl_loras(pipe: diffusers.StableDiffusionXLPipeline, folder: Path) -> None:
+    unet, first, second = (
+        layers_of(part) for part in (pipe.unet, pipe.text_encoder, pipe.text_encoder_2)
+    )
+    pipe.save_lora_weights(
+        folder,
+        unet_lora_layers=peft_state(unet, lambda _: 4, 21),
+        text_encoder_lora_layers=peft_state(first, lambda _: 4, 22),
+        text_encoder_2_lora_layers=peft_state(second, lambda _: 4, 23),
+        weight_name="peft-4.safetensors",
+    )
+    # Kohya's scripts leave these as they are, and diffusers misreads their names.
+    unet = {name: layer for name, layer in unet.items() if not name.startswith("add_embedding.")}
+    second = {name: layer for name, layer in second.items() if name != "text_projection"}
+
+    def text_model(prefix: str, name: str) -> str:
+        return name if prefix == "lora_unet" else f"text_model.{name.removeprefix('text_model.')}"
+
+    networks = {"lora_unet": unet, "lora_te1": first, "lora_te2": second}
+    state = kohya_state(networks, 16, 24, 8.0, text_model)
+    save_file(state, folder / "kohya-16-alpha.safetensors", metadata={"format": "pt"})
+
+
+def write_xl_inversions(widths: tuple[int, int], folder: Path) -> None:
+    generator = torch.Generator().manual_seed(4)
+    first, second = (torch.randn(2, width, generator=generator) for width in widths)
+    save_file({"clip_l": first, "clip_g": second}, folder / "inversion-pair.safetensors")
+
+
 def write_inversions(width: int, folder: Path) -> None:
     generator = torch.Generator().manual_seed(3)
     files = {
@@ -269,6 +298,17 @@ def write_inversions(width: int, folder: Path) -> None:
     }
     for name, state in files.items():
         save_file(state, folder / f"{name}.safetensors")
+    torch.save(files["inversion-four"], folder / "inversion-four.bin")
+    columns = torch.randn(width, 2, generator=generator)
+    nested = {
+        "string_to_token": {"*": 265},
+        "string_to_param": {"*": torch.nn.Parameter(columns.T)},
+        "name": "nested-style",
+        "step": 10,
+        "sd_checkpoint": None,
+    }
+    torch.save(nested, folder / "inversion-nested.pt")
+    torch.save(torch.randn(1, width, generator=generator).half(), folder / "inversion-bare.bin")
 
 
 def main() -> None:
@@ -281,6 +321,16 @@ def main() -> None:
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.disable_progress_bar()
     arguments.output.mkdir(parents=True, exist_ok=True)
+    index = json.loads((arguments.checkpoint / "model_index.json").read_text(encoding="utf-8"))
+    if index["_class_name"].startswith("StableDiffusionXL"):
+        pipe = diffusers.StableDiffusionXLPipeline.from_pretrained(
+            arguments.checkpoint, local_files_only=True
+        )
+        write_xl_loras(pipe, arguments.output)
+        encoders = (pipe.text_encoder, pipe.text_encoder_2)
+        widths = tuple(encoder.config.hidden_size for encoder in encoders)
+        write_xl_inversions(widths, arguments.output)
+        return
     pipe = diffusers.StableDiffusionPipeline.from_pretrained(
         arguments.checkpoint, safety_checker=None, local_files_only=True
     )

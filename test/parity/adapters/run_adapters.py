@@ -20,24 +20,28 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "python"))
 from run_diffusers import Case, Runner  # noqa: I001  sets the environment before torch
 import diffusers
 import torch
+from safetensors.torch import load_file
 
 
 class AdapterRunner(Runner):
     def pipeline(self, case: Case) -> Any:
         pipe = super().pipeline(case)
-        if hasattr(pipe.text_encoder, "text_model"):
+        if "text_model" in vars(pipe.text_encoder):
             # The loader looks for this attribute to tell old encoders from new ones.
             object.__delattr__(pipe.text_encoder, "text_model")
+        is_xl = hasattr(pipe, "text_encoder_2")
+        options = {} if is_xl else {"unet_config": pipe.unet.config}
         for adapter in case["adapters"]:
-            pipe.load_lora_weights(
-                adapter["file"], adapter_name=adapter["name"], unet_config=pipe.unet.config
-            )
+            pipe.load_lora_weights(adapter["file"], adapter_name=adapter["name"], **options)
         if case["set"] is not None:
             pipe.set_adapters(*case["set"])
         if case["fuse"] is not None:
             pipe.fuse_lora(lora_scale=case["fuse"])
         for inversion in case["inversions"]:
-            pipe.load_textual_inversion(inversion["file"], token=inversion["token"])
+            if is_xl:
+                load_pair(pipe, inversion)
+            else:
+                pipe.load_textual_inversion(inversion["file"], token=inversion["token"])
         return pipe
 
     def run(self, case: Case) -> dict[str, Any]:
@@ -48,6 +52,18 @@ class AdapterRunner(Runner):
             (pipe,) = self.pipelines.values()
             pipe.unload_lora_weights()
         return result
+
+
+def load_pair(pipe: Any, inversion: dict[str, str]) -> None:
+    """As diffusers' guide does it: each encoder by itself."""
+    vectors = load_file(inversion["file"])
+    for name, suffix in (("clip_l", ""), ("clip_g", "_2")):
+        pipe.load_textual_inversion(
+            vectors[name],
+            token=inversion["token"],
+            text_encoder=getattr(pipe, f"text_encoder{suffix}"),
+            tokenizer=getattr(pipe, f"tokenizer{suffix}"),
+        )
 
 
 def main() -> None:
