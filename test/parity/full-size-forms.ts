@@ -57,8 +57,12 @@ function imageToImage(
 export const formGroups: readonly FormGroup[] = [
   {
     name: 'sd14',
-    folders: [{ form: 'sd14' }],
-    cases: (inputs) => [textToImage('sd14'), imageToImage('sd14', inputs, {}, half)],
+    folders: [{ form: 'sd14' }, { form: 'taesd' }],
+    cases: (inputs) => [
+      textToImage('sd14'),
+      { ...imageToImage('sd14', inputs), name: 'taesd', vae: folderOf('taesd') },
+      imageToImage('sd14', inputs, {}, half),
+    ],
   },
   {
     name: 'sd15',
@@ -66,7 +70,6 @@ export const formGroups: readonly FormGroup[] = [
       { form: 'sd15' },
       { form: 'controlnet-sd15-canny' },
       { form: 'controlnet-sd15-depth' },
-      { form: 'taesd' },
     ],
     cases: (inputs) => {
       const plain = textToImage('sd15');
@@ -82,7 +85,6 @@ export const formGroups: readonly FormGroup[] = [
       return [
         plain,
         control('controlnet-sd15-canny', {}),
-        { ...imageToImage('sd15', inputs), name: 'taesd', vae: folderOf('taesd') },
         imageToImage('sd15', inputs, {}, half),
         control('controlnet-sd15-depth', half),
       ];

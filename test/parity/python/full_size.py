@@ -46,6 +46,11 @@ def values_of(name: str, shape: tuple[int, ...], form: Form, seed: int) -> torch
     if name in ("clip_mean", "clip_std"):  # of the prior: one number for each dimension
         return random_values(name.replace("std", "weight"), shape[1:], seed)[None]
     values = random_values(name, shape, seed)
+    # The tiny autoencoder's last layer gives the picture itself: around the middle of its range.
+    if name == "decoder.layers.18.bias":
+        return torch.full(shape, 0.5)
+    if name == "decoder.layers.18.weight":
+        return values.sub_(values.mean(dim=1, keepdim=True))
     return values.mul_(0.25) if form.soft and name.endswith("attn2.to_k.weight") else values
 
 
@@ -67,12 +72,15 @@ def copy_configs(source: Path, target: Path) -> None:
             shutil.copyfile(path, copy)
 
 
+def add_fields(path: Path, fields: dict[str, Any]) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields, indent=2))
+
+
 def rename_parts(folder: Path, renamed: dict[str, str]) -> None:
     index = json.loads((folder / "model_index.json").read_text())
     for old, new in renamed.items():
         (folder / old).rename(folder / new)
-        index |= {new: index[old], old: [None, None]}
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2))
+        add_fields(folder / "model_index.json", {new: index[old], old: [None, None]})
 
 
 def link_weights(source: Path, target: Path) -> None:
@@ -91,6 +99,8 @@ def build_full_size(name: str, configs: Path, target: Path, seed: int, like: Pat
         copy_configs(configs / form.base, target)
     for part, source in form.borrowed.items():
         copy_configs(configs / source, target / part)
+    if form.unet_fields:
+        add_fields(target / "unet/config.json", form.unet_fields)
     if form.renamed:
         rename_parts(target, form.renamed)
     scheduler = target / "scheduler"

@@ -19,6 +19,8 @@ class Form:
     files: tuple[str, ...]
     # Folder → the folder whose files stand in for those that it lacks.
     borrowed: dict[str, str] = field(default_factory=dict)
+    # UNet fields that were cut off in the kept configuration.
+    unet_fields: dict[str, int] = field(default_factory=dict)
     # Parts that the kept configurations have under another name than the hub.
     renamed: dict[str, str] = field(default_factory=dict)
     # A folder to begin with, where the architecture and the weights are another checkpoint's.
@@ -54,6 +56,7 @@ FORMS: dict[str, Form] = {
     "sd-turbo": Form(
         files=(HALF,),
         borrowed={part: f"sd21/{part}" for part in ("vae", "text_encoder", "tokenizer")},
+        unet_fields={"sample_size": 64},
     ),
     "nitro-diffusion": Form(files=(PICKLE,), **_OLD),
     "elden-ring-diffusion": Form(files=(PICKLE,), base="nitro-diffusion", **_OLD),
