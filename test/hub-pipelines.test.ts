@@ -17,7 +17,7 @@ import {
 } from '../lib/index.js';
 import { array, someLayers, write } from './adapter-files.js';
 import { demoModel, temporaryFolder } from './helpers.js';
-import { environment, startHub } from './hub-cache-folder.js';
+import { environment, startHub } from './hub-fixture.js';
 import { filesOfFolder } from './hub-server.js';
 
 configure({ threads: 1 });

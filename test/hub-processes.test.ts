@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 
 import { withLock } from '../lib/checkpoints/hub-lock.js';
 import { temporaryFolder } from './helpers.js';
-import { fakeFiles, read, startHub } from './hub-cache-folder.js';
+import { fakeFiles, read, startHub } from './hub-fixture.js';
 import { hashOf, noise } from './hub-server.js';
 
 const weights = 'unet/diffusion_pytorch_model.safetensors';

@@ -17,7 +17,7 @@ import { HubClient } from '../lib/checkpoints/hub-client.js';
 import { parseFile, parseRepository } from '../lib/checkpoints/hub-reference.js';
 import { type HubAccess, hubSettings } from '../lib/checkpoints/hub-settings.js';
 import { type DownloadProgress, HubError } from '../lib/index.js';
-import { environment, fakeFiles, neededFiles, read, startHub } from './hub-cache-folder.js';
+import { environment, fakeFiles, neededFiles, read, startHub } from './hub-fixture.js';
 import { gitHash, hashOf, noise, token } from './hub-server.js';
 
 const main = 'org/model';
@@ -65,7 +65,15 @@ test('names of repositories and files are told from paths', () => {
   assert.deepEqual([repository, revision], ['org/name', 'refs/pr/4']);
   assert.equal(parseRepository('stable-diffusion-v1-5/sd_1.5')?.revision, undefined);
   const paths = ['name', './org/name', '../org/name', '/org/name', 'a/b/c', 'org/', 'org/na me'];
-  const wrong = ['org/..', 'org/na--me', 'org/name.', 'org\\name', 'org/name@', 'org/name@../x'];
+  const wrong = [
+    'org/..',
+    'org/na--me',
+    'org/name.',
+    'org\\name',
+    'org/x.ckpt',
+    'org/name@',
+    'org/name@../x',
+  ];
   for (const text of [...paths, ...wrong]) assert.equal(parseRepository(text), undefined, text);
   const file = { repository: 'org/name', revision: 'a/b', file: 'x/y z.safetensors' };
   const endpoint = 'http://hub.example';
@@ -317,6 +325,12 @@ test('a listing that leads out of the cache, or a disk without room, stops every
   await assert.rejects(fetchAll(), { code: 'ERR_HUB_CACHE', message: /needs 1000000\.00 GB/ });
   assert.deepEqual(server.sent, []);
   assertTidy(cache);
+  const cacheDir = join(cache, '..', 'file');
+  writeFileSync(cacheDir, '');
+  await assert.rejects(fetchAll(main, { cacheDir }), {
+    code: 'ERR_HUB_CACHE',
+    message: /Cannot write the cache .*file.*cacheDir/,
+  });
 });
 
 test('a file of a repository is found by what the repository holds', async (context) => {

@@ -168,8 +168,13 @@ export function checkedFile(file: Record<keyof HubFile, unknown>): HubFile {
 }
 
 export function isFile(path: string, size?: number): boolean {
-  const status = statSync(path, { throwIfNoEntry: false });
-  return status?.isFile() === true && (size === undefined || status.size === size);
+  try {
+    const status = statSync(path);
+    return status.isFile() && (size === undefined || status.size === size);
+  } catch {
+    // Missing, a link to nowhere, a part of the path that is a file, or forbidden.
+    return false;
+  }
 }
 
 /** So that nobody ever reads half a file. */

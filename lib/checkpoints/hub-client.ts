@@ -33,7 +33,7 @@ export class HubClient {
    * @throws HubError
    */
   async commitOf(revision: string, isUrgent: boolean): Promise<string> {
-    // Loaded when needed: it takes a tenth of a second.
+    // Loaded when needed: importing this package must not wait for it.
     const { modelInfo } = await import('@huggingface/hub');
     const tries = isUrgent ? 1 : usualTries;
     const { sha } = await this.#ask(() =>
@@ -85,14 +85,15 @@ export class HubClient {
   }
 
   /** Waits before another try; longer each time. @throws the signal's reason */
-  async pause(tries: number, delay = this.settings.retryDelay * 2 ** (tries - 1)): Promise<void> {
-    await sleep(delay, undefined, { signal: this.#signal }).catch(() => {});
-    this.#signal?.throwIfAborted();
+  async pause(tries: number, signal?: AbortSignal | null, asked?: number): Promise<void> {
+    const delay = asked ?? this.settings.retryDelay * 2 ** (tries - 1);
+    await sleep(delay, undefined, { signal: signal ?? undefined }).catch(() => {});
+    signal?.throwIfAborted();
   }
 
   /** An answer that is here as a whole, so that the library's reading of it cannot fail. */
   async #answer(url: string, init: RequestInit | undefined, tries: number): Promise<Response> {
-    return await this.#send(url, init ?? {}, tries, async (response) => {
+    return await this.#send(url, { ...init, signal: this.#signal }, tries, async (response) => {
       const { status, headers } = response;
       return new Response(await wholeBody(response), { status, headers });
     });
@@ -112,10 +113,10 @@ export class HubClient {
         const wait = requestedDelay(response.headers);
         const isPassing = [408, 429, 500, 502, 503, 504].includes(response.status);
         if (!isPassing || tries >= mostTries || (wait ?? 0) > longestWait) throw error;
-        await this.pause(tries, wait);
+        await this.pause(tries, init.signal, wait);
       } else {
         if (tries >= mostTries) throw this.unreachable(response.fault);
-        await this.pause(tries);
+        await this.pause(tries, init.signal);
       }
     }
   }
@@ -133,13 +134,13 @@ export class HubClient {
     if (token !== undefined && isHub) headers.set('authorization', `Bearer ${token}`);
     const slow = new AbortController();
     const timer = setTimeout(() => slow.abort(new Error('no answer in time')), answerTimeout);
-    const signals = [slow.signal, this.#signal, init.signal].filter((one) => one != null);
+    const signals = init.signal == null ? [slow.signal] : [slow.signal, init.signal];
     try {
       const response = await fetch(url, { ...init, headers, signal: AbortSignal.any(signals) });
       timer.refresh();
       return response.ok ? await read(response) : response;
     } catch (fault) {
-      this.#signal?.throwIfAborted();
+      init.signal?.throwIfAborted();
       if (fault instanceof HubError) throw fault;
       return { fault };
     } finally {
@@ -161,7 +162,7 @@ export class HubClient {
   /** @internal */
   unreachable(cause: unknown): HubError {
     return new HubError(
-      `${this.settings.endpoint} cannot be reached: ${deepest(cause)}. Check the network and HF_ENDPOINT; localFilesOnly takes what is in the cache.`,
+      `${this.repository} is no folder here, and ${this.settings.endpoint} cannot be reached: ${deepest(cause)}. Check the network and HF_ENDPOINT; localFilesOnly takes what is in the cache.`,
       { code: 'ERR_HUB_NETWORK', cause },
     );
   }

@@ -79,8 +79,9 @@ export function deepest(error: unknown): string {
   return current.message || String((current as NodeJS.ErrnoException).code ?? current.name);
 }
 
-/** What a full or forbidden disk says. */
+/** An error of the disk with what to do about it; others as they are. */
 export function diskError(error: unknown, folder: string): unknown {
+  if (!(error instanceof Error) || !('syscall' in error)) return error;
   const { code = '', message } = error as NodeJS.ErrnoException;
   const cures: Record<string, string> = {
     ENOSPC: 'The disk is full: make room',
@@ -89,8 +90,7 @@ export function diskError(error: unknown, folder: string): unknown {
     EPERM: 'It may not be written: change its owner',
     EROFS: 'It is read-only: mount it otherwise',
   };
-  const cure = cures[code];
-  if (cure === undefined) return error;
+  const cure = cures[code] ?? 'Look what is there';
   return new HubError(
     `Cannot write the cache ${folder}: ${message}. ${cure}, or name another folder with HF_HUB_CACHE or cacheDir.`,
     { code: 'ERR_HUB_CACHE', cause: error },

@@ -50,10 +50,11 @@ export function isFilePath(parts: readonly string[]): boolean {
   return parts.length > 0 && parts.length <= 32 && parts.every(isName);
 }
 
-/** The hub's own rule for names. */
+/** The hub's own rule for names; what ends like a weight file is a path that is not there. */
 function isRepository(text: string): boolean {
   const isName = /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9_][\w.-]*$/.test(text);
-  return isName && !/--|\.\.|[.-](\/|$)|\.git$/.test(text) && text.length <= 96;
+  const isNone = /--|\.\.|[.-](\/|$)|\.(git|safetensors|ckpt|bin|pth?)$/.test(text);
+  return isName && !isNone && text.length <= 96;
 }
 
 function decoded(text: string): string {

@@ -109,7 +109,7 @@ function isToken(value: unknown): value is string {
 
 /** @throws InvalidArgumentError, HubError for an environment that cannot be meant */
 export async function hubSettings(access: HubAccess): Promise<HubSettings> {
-  const { env } = process;
+  const env = environment();
   const home = inHome(
     env.HF_HOME ?? join(env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'huggingface'),
   );
@@ -130,6 +130,11 @@ export async function hubSettings(access: HubAccess): Promise<HubSettings> {
   };
 }
 
+/** A variable that is set to nothing counts as not set. */
+function environment(): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(process.env).filter(([, value]) => value !== ''));
+}
+
 function endpointOf(text: string): string {
   const isAddress = URL.canParse(text) && /^https?:$/.test(new URL(text).protocol);
   if (isAddress) return text.replace(/\/+$/, '');
@@ -137,7 +142,7 @@ function endpointOf(text: string): string {
 }
 
 async function savedToken(home: string): Promise<string | undefined> {
-  const { env } = process;
+  const env = environment();
   if (isTrue(env.HF_HUB_DISABLE_IMPLICIT_TOKEN)) return undefined;
   const file = inHome(env.HF_TOKEN_PATH ?? join(home, 'token'));
   const named = env.HF_TOKEN ?? env.HUGGING_FACE_HUB_TOKEN ?? '';

@@ -159,7 +159,7 @@ async function fill(
     // Whatever brings the file forward is no failure.
     failures = content.bytes > before ? 0 : failures + 1;
     if (failures >= mostTries) throw client.unreachable(fault);
-    if (failures > 0) await client.pause(failures);
+    if (failures > 0) await client.pause(failures, options.signal);
   }
 }
 

@@ -151,11 +151,12 @@ export async function openConfiguration(
   access: HubAccess,
 ): Promise<CheckpointFolder> {
   const checkpoint = await openCheckpointFolder(path, withoutRevision(access));
-  const names = [...checkpoint.components].map(([folder, { className }]) => ({
-    folder,
-    className,
-  }));
-  await checkpoint.snapshot?.fetchParts(names, { variant: undefined, weights: false });
+  const isRead = (name: string) =>
+    /^(tokenizer|scheduler)/.test(name) || parts.some((part) => part.name === name);
+  const wanted = [...checkpoint.components]
+    .filter(([name]) => isRead(name))
+    .map(([folder, { className }]) => ({ folder, className }));
+  await checkpoint.snapshot?.fetchParts(wanted, { variant: undefined, weights: false });
   return checkpoint;
 }
 

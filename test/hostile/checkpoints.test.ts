@@ -34,7 +34,10 @@ test('a folder that is not there is refused', async (context) => {
 test('a path that is no string is refused', async () => {
   for (const path of [undefined, null, '', 7, {}]) {
     await assert.rejects(AutoPipelineForImage2Image.fromPretrained(path as string), (error) =>
-      assertRefusal(error, { code: 'ERR_INVALID_ARGUMENT', message: /a folder for checkpoint/ }),
+      assertRefusal(error, {
+        code: 'ERR_INVALID_ARGUMENT',
+        message: /a folder or a name on the hub for checkpoint/,
+      }),
     );
   }
 });

@@ -17,6 +17,7 @@ const checkpoints = await makeCheckpoints(python, [
   'two-levels:1',
   'two-levels:1:sd15',
   'xl-base:1',
+  'xl-refiner:3',
 ]);
 const nets = await makeCheckpoints(python, [
   'control:1',
@@ -26,6 +27,7 @@ const nets = await makeCheckpoints(python, [
   'control-pool:3',
   'control-xl:1',
   'control-xl:2',
+  'control-refiner:1',
 ]);
 await exportCheckpointPrograms(python, Object.values(checkpoints), Object.values(nets));
 
@@ -205,6 +207,12 @@ const xlImageToImage = [
   xlRedraw('two nets, two pictures', { numImagesPerPrompt: 2 }, severalXL),
   xlRedraw('resized, other strength', { height: 24, width: 40, strength: 0.5 }),
   xlRedraw('given latents', {}, { tensors: { latents } }),
+  // Without sizes diffusers trips over their type, where there are scores.
+  xlRedraw(
+    'the refiner',
+    { originalSize: [32, 24], aestheticScore: 8, negativePrompt: 'a dog' },
+    { checkpoint: checkpoints['xl-refiner:3'], controlnet: nets['control-refiner:1'] },
+  ),
 ];
 
 describeSuite({

@@ -118,9 +118,12 @@ export const formGroups: readonly FormGroup[] = [
     name: 'lcm',
     folders: [{ form: 'lcm-dreamshaper-v7' }],
     cases: (inputs) => {
-      const options = { negativePrompt: undefined, guidanceScale: 8 };
       const form = 'lcm-dreamshaper-v7';
-      return [textToImage(form, options), imageToImage(form, inputs, options)];
+      const options = { negativePrompt: undefined };
+      return [
+        textToImage(form, options, { pipeline: 'LatentConsistencyModelPipeline' }),
+        imageToImage(form, inputs, options, { pipeline: 'LatentConsistencyModelImg2ImgPipeline' }),
+      ];
     },
   },
   {

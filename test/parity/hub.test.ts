@@ -10,7 +10,7 @@ import { promisify } from 'node:util';
 import { AutoPipelineForText2Image, configure, StableDiffusionPipeline } from '../../lib/index.js';
 import { ensurePython } from '../../scripts/python.js';
 import { demoModel } from '../helpers.js';
-import { startHub } from '../hub-cache-folder.js';
+import { startHub } from '../hub-fixture.js';
 import { filesOfFolder } from '../hub-server.js';
 import { pythonEnvironment } from './workspace.js';
 

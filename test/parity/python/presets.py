@@ -385,4 +385,5 @@ CONTROLNETS: dict[str, Config] = {
     "control-bgr": controlnet_config("two-levels", controlnet_conditioning_channel_order="bgr"),
     "control-pool": controlnet_config("two-levels", global_pool_conditions=True),
     "control-xl": controlnet_config("xl-base"),
+    "control-refiner": controlnet_config("xl-refiner"),
 }

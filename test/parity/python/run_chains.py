@@ -32,18 +32,18 @@ from PIL import Image
 Stage = dict[str, Any]
 
 
+def pipeline(class_name: str, folder: str) -> Any:
+    chosen = getattr(diffusers, class_name)
+    return chosen.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
+
+
 def load(stage: Stage) -> Any:
-    chosen = getattr(diffusers, stage["pipeline"])
     if stage["prior"] is None:
-        return chosen.from_pretrained(stage["checkpoint"], local_files_only=True)
-    prior = diffusers.KandinskyV22PriorPipeline.from_pretrained(
-        stage["prior"], local_files_only=True
-    )
-    decoder = diffusers.KandinskyV22Pipeline.from_pretrained(
-        stage["checkpoint"], local_files_only=True
-    )
-    parts = {f"prior_{name}": part for name, part in prior.components.items()}
-    return chosen(**decoder.components, **parts)
+        return pipeline(stage["pipeline"], stage["checkpoint"])
+    prior = pipeline("KandinskyV22PriorPipeline", stage["prior"]).components
+    decoder = pipeline("KandinskyV22Pipeline", stage["checkpoint"]).components
+    parts = {f"prior_{name}": part for name, part in prior.items()}
+    return getattr(diffusers, stage["pipeline"])(**decoder, **parts)
 
 
 def decoded(latents: torch.Tensor, vae: Any) -> torch.Tensor:
