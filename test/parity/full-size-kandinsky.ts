@@ -26,6 +26,12 @@ import { runFolder } from './workspace.js';
 const folders = [{ form: 'kandinsky22-prior' }, { form: 'kandinsky22-decoder' }];
 const checkpoint = 'kandinsky22';
 
+/**
+ * Of the embeddings, relative. The image encoder has 48 layers: on an empty picture diffusers is
+ * 0.9e-5 away from the same network in float64, and torchbrush 1.6e-5.
+ */
+const tolerance = 1e-4;
+
 /** One part after the other: together they are more than the memory. */
 export async function drawKandinsky(context: TestContext): Promise<void> {
   const python = await ensurePython({ log: say });
@@ -51,7 +57,7 @@ export async function drawKandinsky(context: TestContext): Promise<void> {
       await context.test(one.name, async (subtest) => {
         await checkKandinsky(one, expected);
         const theirs = expected[one.name] as KandinskyAnswer;
-        const found = await compareKandinsky(theirs, await runner.run(one));
+        const found = await compareKandinsky(theirs, await runner.run(one), tolerance);
         const shown = Object.entries(found).filter(([, value]) => value !== 0);
         const figures = shown.map(([what, value]) => `${what} ${value.toExponential(1)}`);
         subtest.diagnostic(`largest differences: ${figures.join(', ')}`);

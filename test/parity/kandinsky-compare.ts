@@ -74,10 +74,14 @@ export interface KandinskyDifference {
   embeddings: number;
 }
 
-/** @throws AssertionError where they differ by more than rounding */
+/**
+ * @param tolerance Of embeddings, as a share of their largest value.
+ * @throws AssertionError where they differ by more than rounding
+ */
 export async function compareKandinsky(
   theirs: KandinskyAnswer,
   { tensors, shapes }: KandinskyResult,
+  tolerance = embeddingTolerance,
 ): Promise<KandinskyDifference> {
   const found: KandinskyDifference = { picture: 0, latents: 0, embeddings: 0 };
   if ('picture' in theirs) {
@@ -94,7 +98,7 @@ export async function compareKandinsky(
     assert.deepEqual(shapes[name], theirs[name].shape);
     const { relative } = await differences(theirs[name], tensors[name] as Float32Array);
     found.embeddings = Math.max(found.embeddings, relative);
-    assert.ok(relative <= embeddingTolerance, `${name} differs by ${relative} (relative)`);
+    assert.ok(relative <= tolerance, `${name} differs by ${relative} (relative)`);
   }
   return found;
 }
