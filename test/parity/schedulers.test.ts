@@ -41,6 +41,8 @@ for (const { className, wide, half } of pending) {
     }
     const starts = new Set(cases.map(({ start }) => startOf(start)));
     for (const steps of count < 200 ? [] : PROMISED_STEPS) {
+      // diffusers' UnCLIP divides by the number of steps less one.
+      if (className === 'UnCLIPScheduler' && steps === 1) continue;
       for (const place of ['from noise', 'from a begin index']) {
         assert.ok(starts.has(`${steps} ${place}`), `no case of ${steps} steps ${place}`);
       }
