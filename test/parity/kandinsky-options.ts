@@ -34,7 +34,7 @@ export function testKandinskyOptions({ prior, decoder }: { prior: string; decode
         says: /no automatic pipeline/,
       });
       await assertRefused(() => AutoPipelineForText2Image.fromPretrained(decoder, { prior: '' }), {
-        says: /a folder for prior/,
+        says: /a folder or a name on the hub for prior/,
       });
     }
     assert.deepEqual(memoryStats(), before);
