@@ -4,11 +4,27 @@
  */
 
 import { expected } from '../errors.js';
-import { type ConfigOf, choice, flag, integer, MODEL_FIELDS, number } from './config.js';
+import {
+  choice,
+  flag,
+  integer,
+  MODEL_FIELDS,
+  number,
+  type SchedulerConfig,
+  supportedPrediction,
+} from './config.js';
+import { DDIM_PREDICTIONS } from './ddim.js';
 import { makeAlphasCumprod } from './noise-schedule.js';
 import { at } from './numerics.js';
 import { AlphaBarRun, type RunSchedule } from './run.js';
-import { leastStrength, type ScheduleRequest, skipTimesteps } from './scheduler.js';
+import {
+  checkStartOptions,
+  leastStrength,
+  type ScheduleRequest,
+  type Scheduler,
+  type StartOptions,
+  skipTimesteps,
+} from './scheduler.js';
 import { TIMESTEP_SPACINGS } from './timesteps.js';
 
 export const CONSISTENCY_FIELDS = {
@@ -29,7 +45,7 @@ export const CONSISTENCY_FIELDS = {
   rescaleBetasZeroSnr: flag(false),
 } as const;
 
-export type ConsistencyFields = ConfigOf<typeof CONSISTENCY_FIELDS>;
+export type ConsistencyConfig = SchedulerConfig<typeof CONSISTENCY_FIELDS>;
 
 /**
  * Descending timesteps of a generation. Of those of the distillation, `strength` takes the share that
@@ -38,7 +54,7 @@ export type ConsistencyFields = ConfigOf<typeof CONSISTENCY_FIELDS>;
  * @throws ERR_INVALID_ARGUMENT
  */
 export function consistencyTimesteps(
-  config: Pick<ConsistencyFields, 'numTrainTimesteps' | 'originalInferenceSteps'>,
+  config: Pick<ConsistencyConfig, 'numTrainTimesteps' | 'originalInferenceSteps'>,
   request: ScheduleRequest,
   strength = 1,
 ): readonly number[] {
@@ -75,9 +91,23 @@ function checkTimesteps(timesteps: readonly number[], limit: number): readonly n
   throw expected(`descending numbers below ${limit}`, 'timesteps', timesteps);
 }
 
+/** What a generation visits. @throws ERR_INVALID_ARGUMENT */
+export function consistencySchedule(
+  scheduler: Scheduler & { readonly config: ConsistencyConfig },
+  options: StartOptions,
+): RunSchedule {
+  const request = checkStartOptions(options, scheduler);
+  supportedPrediction(scheduler.config, DDIM_PREDICTIONS);
+  const timesteps = consistencyTimesteps(scheduler.config, request);
+  return { begin: skipTimesteps(timesteps, timesteps.length, 1, options) };
+}
+
 /** A run that knows which timestep comes next. */
 export abstract class ConsistencyRun extends AlphaBarRun {
-  constructor(schedule: RunSchedule, config: ConsistencyFields) {
+  constructor(
+    schedule: RunSchedule,
+    protected readonly config: ConsistencyConfig,
+  ) {
     const alphasCumprod = makeAlphasCumprod(config);
     super(schedule, alphasCumprod, config.setAlphaToOne ? 1 : at(alphasCumprod, 0));
   }

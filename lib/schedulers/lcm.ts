@@ -4,24 +4,22 @@
  */
 
 import type { Tensor } from '../tensor.js';
-import type { SchedulerConfig, SchedulerConfigInput, SchedulerOverrides } from './config.js';
+import type { SchedulerConfigInput, SchedulerOverrides } from './config.js';
 import { readConfig, supportedPrediction } from './config.js';
-import { CONSISTENCY_FIELDS, ConsistencyRun, consistencyTimesteps } from './consistency.js';
+import {
+  CONSISTENCY_FIELDS,
+  type ConsistencyConfig,
+  ConsistencyRun,
+  consistencySchedule,
+} from './consistency.js';
 import { DDIM_PREDICTIONS, ddimPrediction } from './ddim.js';
 import { evaluate, plus, promote, times } from './linear-form.js';
-import type { RunSchedule } from './run.js';
-import {
-  checkStartOptions,
-  type Scheduler,
-  type StartOptions,
-  type StepOptions,
-  skipTimesteps,
-} from './scheduler.js';
+import type { Scheduler, StartOptions, StepOptions } from './scheduler.js';
 import { Scratch } from './scratch.js';
 import { drawNoise } from './step-noise.js';
 import { boundImage } from './threshold.js';
 
-export type LCMConfig = SchedulerConfig<typeof CONSISTENCY_FIELDS>;
+export type LCMConfig = ConsistencyConfig;
 
 /** Standard deviation of images, as the models take it to be. */
 const SIGMA_DATA = 0.5;
@@ -53,34 +51,23 @@ export class LCMScheduler implements Scheduler {
   private constructor(readonly config: LCMConfig) {}
 
   start(options: StartOptions): LCMRun {
-    const request = checkStartOptions(options, this);
-    supportedPrediction(this.config, DDIM_PREDICTIONS);
-    const timesteps = consistencyTimesteps(this.config, request);
-    const begin = skipTimesteps(timesteps, timesteps.length, 1, options);
-    return new LCMRun({ begin }, this.config);
+    return new LCMRun(consistencySchedule(this, options), this.config);
   }
 }
 
 export class LCMRun extends ConsistencyRun {
-  readonly #config: LCMConfig;
-
-  constructor(schedule: RunSchedule, config: LCMConfig) {
-    super(schedule, config);
-    this.#config = config;
-  }
-
   protected update(
     modelOutput: Tensor,
     timestep: number,
     sample: Tensor,
     { generator, varianceNoise }: StepOptions,
   ): Tensor {
-    const predictionType = supportedPrediction(this.#config, DDIM_PREDICTIONS);
+    const predictionType = supportedPrediction(this.config, DDIM_PREDICTIONS);
     const dtype = promote(sample.dtype, modelOutput.dtype);
     using scratch = new Scratch();
     const { x0 } = ddimPrediction(predictionType, this.alphaBar(timestep), sample, modelOutput);
-    const image = boundImage(x0, promote(dtype, 'float32'), this.#config, scratch);
-    const { skip, out } = boundaryScalings(timestep, this.#config.timestepScaling);
+    const image = boundImage(x0, promote(dtype, 'float32'), this.config, scratch);
+    const { skip, out } = boundaryScalings(timestep, this.config.timestepScaling);
     const denoised = plus(times(out, image), [[skip, sample]]);
 
     const next = this.following(timestep);

@@ -6,23 +6,21 @@
 
 import { expected } from '../errors.js';
 import type { Tensor } from '../tensor.js';
-import type { SchedulerConfig, SchedulerConfigInput, SchedulerOverrides } from './config.js';
+import type { SchedulerConfigInput, SchedulerOverrides } from './config.js';
 import { readConfig, supportedPrediction } from './config.js';
-import { CONSISTENCY_FIELDS, ConsistencyRun, consistencyTimesteps } from './consistency.js';
+import {
+  CONSISTENCY_FIELDS,
+  type ConsistencyConfig,
+  ConsistencyRun,
+  consistencySchedule,
+} from './consistency.js';
 import { DDIM_PREDICTIONS, ddimPrediction } from './ddim.js';
 import { evaluate, plus, promote, times } from './linear-form.js';
-import type { RunSchedule } from './run.js';
-import {
-  checkStartOptions,
-  type Scheduler,
-  type StartOptions,
-  type StepOptions,
-  skipTimesteps,
-} from './scheduler.js';
+import type { Scheduler, StartOptions, StepOptions } from './scheduler.js';
 import { Scratch } from './scratch.js';
 import { drawNoise } from './step-noise.js';
 
-export type TCDConfig = SchedulerConfig<typeof CONSISTENCY_FIELDS>;
+export type TCDConfig = ConsistencyConfig;
 
 /** s: the timestep to aim at, below the next one by the share `eta`, as float32 computes it. */
 export function aimedTimestep(next: number, eta: number): number {
@@ -49,22 +47,11 @@ export class TCDScheduler implements Scheduler {
   private constructor(readonly config: TCDConfig) {}
 
   start(options: StartOptions): TCDRun {
-    const request = checkStartOptions(options, this);
-    supportedPrediction(this.config, DDIM_PREDICTIONS);
-    const timesteps = consistencyTimesteps(this.config, request);
-    const begin = skipTimesteps(timesteps, timesteps.length, 1, options);
-    return new TCDRun({ begin }, this.config);
+    return new TCDRun(consistencySchedule(this, options), this.config);
   }
 }
 
 export class TCDRun extends ConsistencyRun {
-  readonly #config: TCDConfig;
-
-  constructor(schedule: RunSchedule, config: TCDConfig) {
-    super(schedule, config);
-    this.#config = config;
-  }
-
   protected update(
     modelOutput: Tensor,
     timestep: number,
@@ -72,7 +59,7 @@ export class TCDRun extends ConsistencyRun {
     { eta = 0.3, generator, varianceNoise }: StepOptions,
   ): Tensor {
     if (!(eta >= 0 && eta <= 1)) throw expected('a number between 0 and 1', 'eta', eta);
-    const predictionType = supportedPrediction(this.#config, DDIM_PREDICTIONS);
+    const predictionType = supportedPrediction(this.config, DDIM_PREDICTIONS);
     const dtype = promote(sample.dtype, modelOutput.dtype);
     const alphaBar = this.alphaBar(timestep);
     const { x0, epsilon } = ddimPrediction(predictionType, alphaBar, sample, modelOutput);
