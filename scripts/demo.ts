@@ -5,21 +5,20 @@ import { join, relative } from 'node:path';
 
 import { Progress } from '../lib/cli/progress.js';
 import { AutoPipelineForImage2Image, type ImageToImageOptions, loadImage } from '../lib/index.js';
-import { packageRoot } from '../lib/package-root.js';
+import { demoModel, packageRoot } from '../lib/package-root.js';
 import { type Cell, labelledSheet } from './labels.js';
 
-const model = join(packageRoot, 'models', 'demo');
 const output = join(packageRoot, 'out', 'demo.png');
 const prompt = 'castle, noto style';
 const heart = 'a heart, 3d style';
 const negativePrompt = 'red';
 const steps = 25;
 
-const input = await loadImage(join(model, 'inputs', 'house-noto-64.png'));
-const apple = await loadImage(join(model, 'inputs', 'apple-3d-64.png'));
+const input = await loadImage(join(demoModel, 'inputs', 'house-noto-64.png'));
+const apple = await loadImage(join(demoModel, 'inputs', 'apple-3d-64.png'));
 const began = performance.now();
-console.log(`loading the embedded model from ${relative(packageRoot, model)}`);
-using pipe = await AutoPipelineForImage2Image.fromPretrained(model);
+console.log(`loading the embedded model from ${relative(packageRoot, demoModel)}`);
+using pipe = await AutoPipelineForImage2Image.fromPretrained(demoModel);
 
 const base = { prompt, image: input, seed: 7, numInferenceSteps: steps, guidanceScale: 3 };
 const plan: { label: string; options: Partial<ImageToImageOptions> }[][] = [

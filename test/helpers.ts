@@ -3,11 +3,9 @@ import { cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { Image } from '../lib/index.js';
-import { packageRoot } from '../lib/package-root.js';
+import { demoModel, Image } from '../lib/index.js';
 
-/** The embedded checkpoint. */
-export const demoModel = join(packageRoot, 'models', 'demo');
+export { demoModel };
 
 /** A folder of its own for a test, gone at the test's end. */
 export function temporaryFolder(context: { after(clean: () => void): void }): string {

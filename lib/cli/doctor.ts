@@ -1,14 +1,13 @@
 // torchbrush doctor: what was found, and whether it works.
 import { existsSync } from 'node:fs';
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
-import { join } from 'node:path';
 
 import type { Command } from 'commander';
 
 import { Image } from '../image.js';
 import { libtorchInUse, native } from '../native.js';
 import { bundledProgramFolder, programCacheFolder } from '../networks/programs.js';
-import { packageRoot } from '../package-root.js';
+import { demoModel } from '../package-root.js';
 import { AutoPipelineForImage2Image } from '../pipelines/auto.js';
 import { devices } from '../stats.js';
 
@@ -40,10 +39,9 @@ export function addDoctor(program: Command): void {
 
 /** Two steps of the embedded model. */
 async function selfTest(): Promise<string> {
-  const model = join(packageRoot, 'models', 'demo');
-  if (!existsSync(model)) return 'left out: the embedded model is not installed';
+  if (!existsSync(demoModel)) return 'left out: the embedded model is not installed';
   const began = performance.now();
-  using pipe = await AutoPipelineForImage2Image.fromPretrained(model);
+  using pipe = await AutoPipelineForImage2Image.fromPretrained(demoModel);
   const image = Image.fromRaw(new Uint8Array(64 * 64 * 3).fill(200), 64, 64);
   const { images } = await pipe.generate({
     prompt: 'a test',

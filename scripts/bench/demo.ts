@@ -3,20 +3,23 @@
 //   npx tsx scripts/bench/demo.ts [rounds]
 import { join } from 'node:path';
 
-import { configure, loadImage, StableDiffusionImg2ImgPipeline } from '../../lib/index.js';
-import { packageRoot } from '../../lib/package-root.js';
+import {
+  configure,
+  demoModel,
+  loadImage,
+  StableDiffusionImg2ImgPipeline,
+} from '../../lib/index.js';
 import { type Comparison, DiffusersPeer, report } from './peer.js';
 
 const rounds = Number(process.argv[2] ?? 15);
 const threads = 2;
-const model = join(packageRoot, 'models', 'demo');
-const file = join(model, 'inputs', 'house-noto-64.png');
+const file = join(demoModel, 'inputs', 'house-noto-64.png');
 const task = { prompt: 'castle, noto style', strength: 0.8, seed: 7 };
 
 configure({ threads });
 const peer = await DiffusersPeer.start(threads);
-await peer.ask('load', { folder: model });
-using pipe = await StableDiffusionImg2ImgPipeline.fromPretrained(model);
+await peer.ask('load', { folder: demoModel });
+using pipe = await StableDiffusionImg2ImgPipeline.fromPretrained(demoModel);
 const image = await loadImage(file);
 
 async function ours(): Promise<number> {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { packageRoot } from '../../lib/package-root.js';
+import { demoModel } from '../../lib/package-root.js';
 
 /** An architecture whose programs ship with the package. */
 export interface BundledArchitecture {
@@ -246,6 +246,6 @@ function ofClass(
 }
 
 function ofDemo(name: string, className: string, component: string): BundledArchitecture {
-  const file = join(packageRoot, 'models', 'demo', component, 'config.json');
+  const file = join(demoModel, component, 'config.json');
   return { name, className, config: JSON.parse(readFileSync(file, 'utf8')) };
 }

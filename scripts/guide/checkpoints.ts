@@ -1,7 +1,7 @@
 // What stands in for the checkpoints that the guide names.
-import { basename, join } from 'node:path';
+import { basename } from 'node:path';
 
-import { packageRoot } from '../../lib/package-root.js';
+import { demoModel } from '../../lib/package-root.js';
 import {
   exportCheckpointPrograms,
   makeCheckpoints,
@@ -10,7 +10,6 @@ import {
 import type { StandIns } from './play.js';
 import { checkpointsOf, type Section } from './sections.js';
 
-const demoModel = join(packageRoot, 'models', 'demo');
 const baseModel = 'stable-diffusion-v1-5/stable-diffusion-v1-5';
 
 /** The embedded model, for Stable Diffusion and its fine-tunes. */

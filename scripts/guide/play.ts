@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { loadImage } from '../../lib/index.js';
-import { packageRoot } from '../../lib/package-root.js';
+import { demoModel, packageRoot } from '../../lib/package-root.js';
 import { fileOf, type Section, writeSections } from './sections.js';
 
 export interface StandIns {
@@ -19,7 +19,7 @@ export interface StandIns {
 
 const childProgram = join(dirname(fileURLToPath(import.meta.url)), 'child.ts');
 /** What the examples read, and where it comes from. */
-const inputs = join(packageRoot, 'models', 'demo', 'inputs');
+const inputs = join(demoModel, 'inputs');
 const pictures = {
   'house.png': 'house-noto-64.png',
   'apple.png': 'apple-3d-64.png',
