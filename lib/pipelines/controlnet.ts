@@ -114,7 +114,7 @@ export interface ControlNetOptions extends Partial<Size> {
   width?: number;
 }
 
-export const controlNetOptionNames = [
+const controlNetOptionNames = [
   'controlnetConditioningScale',
   'guessMode',
   'controlGuidanceStart',
@@ -122,6 +122,36 @@ export const controlNetOptionNames = [
   'height',
   'width',
 ];
+
+/** What text-to-image with ControlNets takes besides, in every family. */
+export interface ControlledTextToImage extends ControlNetOptions {
+  /** What the ControlNets follow, such as edges; sets the size unless height and width do. */
+  image: ControlImages;
+  /** Noise [B,C,height/8,width/8] to start from, of standard deviation 1. Not disposed. */
+  latents?: Tensor;
+}
+
+export const controlledTextToImage = {
+  optionNames: [...controlNetOptionNames, 'image', 'latents'],
+  defaultScale: 1,
+} as const;
+
+/** What image-to-image with ControlNets takes besides, in every family. */
+export interface ControlledImageToImage extends ControlNetOptions {
+  /** The picture to start from, as in image-to-image without ControlNets. */
+  image: InitImage | readonly InitImage[];
+  /** What the ControlNets follow, such as edges; of the same size as `image` unless both are resized. */
+  controlImage: ControlImages;
+  /** Share of the schedule that runs, 0 to 1: how much of the picture is redrawn; 0.8. */
+  strength?: number;
+  /** Latents [B,C,h,w] to denoise as they are, instead of the image's with noise. Not disposed. */
+  latents?: Tensor;
+}
+
+export const controlledImageToImage = {
+  optionNames: [...controlNetOptionNames, 'image', 'controlImage', 'strength', 'latents'],
+  defaultScale: 0.8,
+} as const;
 
 /** @throws InvalidArgumentError before any network runs */
 export function checkControl(

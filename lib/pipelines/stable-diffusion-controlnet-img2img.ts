@@ -2,16 +2,15 @@ import type { Image } from '../image.js';
 import { checkKnownOptions, checkNumber, defaults } from '../options.js';
 import type { Tensor } from '../tensor.js';
 import {
-  type ControlImages,
-  type ControlNetOptions,
+  type ControlledImageToImage,
   checkControl,
   checkInitSize,
-  controlNetOptionNames,
+  controlledImageToImage,
   readControl,
 } from './controlnet.js';
 import { checkLatents } from './first-noise.js';
 import { type Pictures, startOptions } from './generation.js';
-import { encodeInitImage, type InitImage, latentShape, readInitImage } from './init-image.js';
+import { encodeInitImage, latentShape, readInitImage } from './init-image.js';
 import { DiffusionPipeline } from './pipeline.js';
 import {
   checkRequest,
@@ -27,27 +26,12 @@ import {
 /** Options of image-to-image with ControlNets. */
 export interface ControlNetImageToImageOptions
   extends Omit<StableDiffusionOptions, 'timesteps' | 'sigmas'>,
-    ControlNetOptions {
-  /** The picture to start from, as in image-to-image without ControlNets. */
-  image: InitImage | readonly InitImage[];
-  /** What the ControlNets follow, such as edges; of the same size as `image` unless both are resized. */
-  controlImage: ControlImages;
-  /** Share of the schedule that runs, 0 to 1: how much of the picture is redrawn; 0.8. */
-  strength?: number;
-  /** Latents [B,C,h,w] to denoise as they are, instead of the image's with noise. Not disposed. */
-  latents?: Tensor;
-}
+    ControlledImageToImage {}
 
 const knownOptions = [
   ...stableDiffusionOptionNames.filter((name) => name !== 'timesteps' && name !== 'sigmas'),
-  ...controlNetOptionNames,
-  'image',
-  'controlImage',
-  'strength',
-  'latents',
+  ...controlledImageToImage.optionNames,
 ];
-
-const defaultScale = 0.8;
 
 /** Picture and text → picture along the lines of another one, with Stable Diffusion 1.x and 2.x. */
 export class StableDiffusionControlNetImg2ImgPipeline extends DiffusionPipeline<StableDiffusionControlNetComponents> {
@@ -77,7 +61,7 @@ export class StableDiffusionControlNetImg2ImgPipeline extends DiffusionPipeline<
     });
     // A distilled UNet is guided like any other here, as in diffusers.
     const request = checkRequest(components, options, { tellGuidance: false });
-    const control = checkControl(components, options, defaultScale);
+    const control = checkControl(components, options, controlledImageToImage.defaultScale);
     const { numInferenceSteps, height, width, controlImage: images } = options;
     using run = components.scheduler.start(startOptions({ numInferenceSteps }, { strength }));
     const { batch, signal } = request;

@@ -3,11 +3,10 @@ import { checkKnownOptions } from '../options.js';
 import type { Tensor } from '../tensor.js';
 import type { PipelineFamily } from './components.js';
 import {
-  type ControlImages,
+  type ControlledTextToImage,
   type ControlNetComponents,
-  type ControlNetOptions,
   checkControl,
-  controlNetOptionNames,
+  controlledTextToImage,
   controlNetSlot,
   misfitOfControl,
   readControl,
@@ -37,16 +36,11 @@ export const stableDiffusionControlNet: PipelineFamily<StableDiffusionControlNet
 };
 
 /** Options of text-to-image with ControlNets. */
-export interface ControlNetTextToImageOptions extends StableDiffusionOptions, ControlNetOptions {
-  /** What the ControlNets follow, such as edges; sets the size unless height and width do. */
-  image: ControlImages;
-  /** Noise [B,C,height/8,width/8] to start from, of standard deviation 1. Not disposed. */
-  latents?: Tensor;
-}
+export interface ControlNetTextToImageOptions
+  extends StableDiffusionOptions,
+    ControlledTextToImage {}
 
-const knownOptions = [...stableDiffusionOptionNames, ...controlNetOptionNames, 'image', 'latents'];
-
-const defaultScale = 1;
+const knownOptions = [...stableDiffusionOptionNames, ...controlledTextToImage.optionNames];
 
 /** Text → picture along the lines of another picture, with Stable Diffusion 1.x and 2.x. */
 export class StableDiffusionControlNetPipeline extends DiffusionPipeline<StableDiffusionControlNetComponents> {
@@ -72,7 +66,7 @@ export class StableDiffusionControlNetPipeline extends DiffusionPipeline<StableD
     const { components, dtype, device } = this;
     const { vae, unet } = components;
     const request = checkRequest(components, options);
-    const control = checkControl(components, options, defaultScale);
+    const control = checkControl(components, options, controlledTextToImage.defaultScale);
     using run = components.scheduler.start(startOptions(options));
     request.signal?.throwIfAborted();
     const { image: images } = options;

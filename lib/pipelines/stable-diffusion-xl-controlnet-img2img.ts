@@ -3,18 +3,17 @@ import { checkKnownOptions, checkNumber, defaults } from '../options.js';
 import type { Tensor } from '../tensor.js';
 import type { PipelineFamily } from './components.js';
 import {
-  type ControlImages,
-  type ControlNetOptions,
+  type ControlledImageToImage,
   checkControl,
   checkInitSize,
-  controlNetOptionNames,
+  controlledImageToImage,
   controlNetSlot,
   misfitOfControl,
   readControl,
 } from './controlnet.js';
 import { checkLatents } from './first-noise.js';
 import { type Pictures, startOptions } from './generation.js';
-import { encodeInitImage, type InitImage, latentShape, readInitImage } from './init-image.js';
+import { encodeInitImage, latentShape, readInitImage } from './init-image.js';
 import { DiffusionPipeline } from './pipeline.js';
 import { generateXL, stableDiffusionXLImg2Img } from './stable-diffusion-xl.js';
 import type { StableDiffusionXLControlNetComponents } from './stable-diffusion-xl-controlnet.js';
@@ -39,28 +38,13 @@ const without = ['timesteps', 'sigmas', 'guidanceRescale', 'denoisingEnd'] as co
 export interface XLControlNetImageToImageOptions
   extends Omit<StableDiffusionXLOptions, (typeof without)[number]>,
     ScoreOptions,
-    ControlNetOptions {
-  /** The picture to start from, as in image-to-image without ControlNets. */
-  image: InitImage | readonly InitImage[];
-  /** What the ControlNets follow, such as edges; of the same size as `image` unless both are resized. */
-  controlImage: ControlImages;
-  /** Share of the schedule that runs, 0 to 1: how much of the picture is redrawn; 0.8. */
-  strength?: number;
-  /** Latents [B,C,h,w] to denoise as they are, instead of the image's with noise. Not disposed. */
-  latents?: Tensor;
-}
+    ControlledImageToImage {}
 
 const knownOptions = [
   ...xlOptionNames.filter((name) => !without.some((absent) => absent === name)),
-  ...controlNetOptionNames,
+  ...controlledImageToImage.optionNames,
   ...scoreOptionNames,
-  'image',
-  'controlImage',
-  'strength',
-  'latents',
 ];
-
-const defaultScale = 0.8;
 
 /** Picture and text → picture along the lines of another one, with Stable Diffusion XL. */
 export class StableDiffusionXLControlNetImg2ImgPipeline extends DiffusionPipeline<StableDiffusionXLControlNetComponents> {
@@ -88,7 +72,7 @@ export class StableDiffusionXLControlNetImg2ImgPipeline extends DiffusionPipelin
     const forceZeros = config.forceZerosForEmptyPrompt === true;
     // A distilled UNet is guided like any other here, as in diffusers.
     const request = checkXLRequest(components, options, forceZeros, { tellGuidance: false });
-    const control = checkControl(components, options, defaultScale);
+    const control = checkControl(components, options, controlledImageToImage.defaultScale);
     const { numInferenceSteps, height, width, controlImage: images } = options;
     using run = scheduler.start(startOptions({ numInferenceSteps }, { strength }));
     const { batch, signal } = request;

@@ -3,11 +3,10 @@ import { checkKnownOptions } from '../options.js';
 import type { Tensor } from '../tensor.js';
 import type { PipelineFamily } from './components.js';
 import {
-  type ControlImages,
+  type ControlledTextToImage,
   type ControlNetComponents,
-  type ControlNetOptions,
   checkControl,
-  controlNetOptionNames,
+  controlledTextToImage,
   controlNetSlot,
   misfitOfControl,
   readControl,
@@ -42,21 +41,12 @@ const stableDiffusionXLControlNet: PipelineFamily<StableDiffusionXLControlNetCom
 /** Options of text-to-image with ControlNets and Stable Diffusion XL. */
 export interface XLControlNetTextToImageOptions
   extends Omit<StableDiffusionXLOptions, 'guidanceRescale'>,
-    ControlNetOptions {
-  /** What the ControlNets follow, such as edges; sets the size unless height and width do. */
-  image: ControlImages;
-  /** Noise [B,C,height/8,width/8] to start from, of standard deviation 1. Not disposed. */
-  latents?: Tensor;
-}
+    ControlledTextToImage {}
 
 const knownOptions = [
   ...xlOptionNames.filter((name) => name !== 'guidanceRescale'),
-  ...controlNetOptionNames,
-  'image',
-  'latents',
+  ...controlledTextToImage.optionNames,
 ];
-
-const defaultScale = 1;
 
 /** Text → picture along the lines of another picture, with Stable Diffusion XL. */
 export class StableDiffusionXLControlNetPipeline extends DiffusionPipeline<StableDiffusionXLControlNetComponents> {
@@ -78,7 +68,7 @@ export class StableDiffusionXLControlNetPipeline extends DiffusionPipeline<Stabl
     const { components, config, dtype, device } = this;
     const { vae, unet, scheduler } = components;
     const request = checkXLRequest(components, options, config.forceZerosForEmptyPrompt === true);
-    const control = checkControl(components, options, defaultScale);
+    const control = checkControl(components, options, controlledTextToImage.defaultScale);
     const { denoisingEnd, image: images } = options;
     checkDenoisingRange({ denoisingEnd });
     const { run, timesteps } = startRange(scheduler, startOptions(options), { denoisingEnd });
