@@ -38,8 +38,6 @@ Napi::Value OpenLibtorch(const Napi::CallbackInfo& info) {
   // Without a bound, OpenMP's barriers spin and starve every other process of the machine. Read
   // when libgomp is opened; what the user has set stands.
   if (getenv("OMP_WAIT_POLICY") == nullptr) setenv("GOMP_SPINCOUNT", "1000", 0);
-  // Weights of gigabytes in pages of 4 KiB: faults took more time than packing them.
-  setenv("THP_MEM_ALLOC_ENABLE", "1", 0);
   Open(env, folder + "/libc10.so", "ERR_LIBTORCH_NOT_FOUND");
   void* cpu = Open(env, folder + "/libtorch_cpu.so", "ERR_LIBTORCH_NOT_FOUND");
   if (info[1].ToBoolean().Value()) Open(env, folder + "/libtorch_cuda.so", "ERR_LIBTORCH_NOT_FOUND");
