@@ -7,6 +7,7 @@
 #include <set>
 #include <utility>
 
+#include "cpu/rewrite.h"
 #include "errors.h"
 
 namespace torchbrush {
@@ -130,7 +131,8 @@ Weights::Weights(const Program& program, const std::vector<Placement>& placement
                  at::ScalarType type, std::vector<Instruction>& instructions, std::vector<c10::IValue>& fixed)
     : device_(device), type_(type), fixed_(fixed) {
   const bool pack = device.is_cpu() && CanPack(type);
-  auto packed = pack ? UsePackedOperators(instructions, fixed) : PackedWeights();
+  if (device.is_cpu()) UseFusedOperators(program, instructions, fixed, type);
+  auto packed = pack ? UsePackedOperators(program, instructions, fixed) : PackedWeights();
   const std::set<ValueRef> tables = EmbeddingTables(instructions);
   std::unordered_map<std::string, const Parameter*> open;
   for (const auto& parameter : program.parameters) open[parameter.name] = &parameter;

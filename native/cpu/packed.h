@@ -36,9 +36,10 @@ class PackedWeight {
 
 using PackedWeights = std::map<ValueRef, std::shared_ptr<PackedWeight>>;
 
-// Replaces the convolutions and linear layers whose weights are parameters and used nowhere else.
+// Replaces the convolutions and linear layers whose weights are parameters and used nowhere else, and
+// what only adds something to a convolution together with it.
 // Gives the holders of those weights, still empty, by the places that they replace.
-PackedWeights UsePackedOperators(std::vector<Instruction>& instructions,
+PackedWeights UsePackedOperators(const Program& program, std::vector<Instruction>& instructions,
                                  const std::vector<c10::IValue>& fixed);
 
 }  // namespace torchbrush
