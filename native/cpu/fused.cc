@@ -17,7 +17,7 @@ const kernels::Kernels* Table() {
 
 const kernels::Attention* AttentionKernel(at::ScalarType type) {
   if (Table() == nullptr) return nullptr;
-  if (type == at::kFloat) return &Table()->floats.attention;
+  if (type == at::kFloat) return Table()->floats.attention;
   return type == at::kBFloat16 ? Table()->bfloat16.attention : nullptr;
 }
 

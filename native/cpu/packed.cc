@@ -12,6 +12,7 @@
 #include "../run_memory.h"
 #include "../safetensors.h"
 #include "instruction_graph.h"
+#include "winograd.h"
 
 namespace torchbrush {
 namespace {
@@ -38,42 +39,77 @@ struct OneDnn {
 std::vector<int64_t> Integers(const c10::IValue& value) { return value.toIntVector(); }
 
 // Whether the addend is as large as the convolution's result.
-bool IsSumOf(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& addend,
+bool IsSumOf(const at::Tensor& x, int64_t out_channels, const at::Tensor& weight, const at::Tensor& addend,
              const std::vector<int64_t>& stride, const std::vector<int64_t>& padding,
              const std::vector<int64_t>& dilation) {
   if (addend.dim() != 4 || addend.scalar_type() != x.scalar_type()) return false;
-  bool same = addend.size(0) == x.size(0) && addend.size(1) == weight.size(0);
+  bool same = addend.size(0) == x.size(0) && addend.size(1) == out_channels;
   for (int i = 0; i < 2; ++i) {
-    const int64_t reach = dilation[i] * (weight.size(2 + i) - 1) + 1;
+    const int64_t kernel = weight.is_mkldnn() ? weight.size(2 + i) : 3;
+    const int64_t reach = dilation[i] * (kernel - 1) + 1;
     same = same && addend.size(2 + i) == (x.size(2 + i) + 2 * padding[i] - reach) / stride[i] + 1;
   }
   return same;
+}
+
+struct ConvolutionOptions {
+  std::vector<int64_t> stride;
+  std::vector<int64_t> padding;
+  std::vector<int64_t> dilation;
+  int64_t groups;
+};
+
+// What has a faster way for 3×3 kernels, but for shapes.
+bool IsPlain3x3(const ConvolutionOptions& options, const at::Tensor& weight) {
+  const std::vector<int64_t> one{1, 1};
+  return options.groups == 1 && options.stride == one && options.padding == one && options.dilation == one &&
+         weight.dim() == 4;
+}
+
+at::Tensor PackConvolution(const OneDnn& onednn, const ConvolutionOptions& options, const at::Tensor& plain,
+                           at::IntArrayRef sizes) {
+  const auto& [stride, padding, dilation, groups] = options;
+  if (IsPlain3x3(options, plain) && PrefersWinograd(sizes, plain.sizes(), plain.scalar_type())) {
+    return PackForWinograd(plain);
+  }
+  return Call(onednn.pack_convolution, {plain, padding, stride, dilation, groups, sizes});
+}
+
+// `addend` and `bias` may be undefined.
+at::Tensor Convolution(const OneDnn& onednn, const ConvolutionOptions& options, const at::Tensor& x,
+                       const at::Tensor& weight, int64_t out_channels, const c10::IValue& bias,
+                       const at::Tensor& addend) {
+  const auto& [stride, padding, dilation, groups] = options;
+  const bool fused =
+      addend.defined() && groups == 1 && IsSumOf(x, out_channels, weight, addend, stride, padding, dilation);
+  at::Tensor y;
+  if (!weight.is_mkldnn()) {
+    const at::Tensor offset = bias.isTensor() ? bias.toTensor() : at::Tensor();
+    y = WinogradConvolution(x, weight, out_channels, offset, fused ? addend : at::Tensor());
+  } else if (fused) {
+    y = Call(onednn.convolution_and_sum,
+             {x, addend.contiguous(at::MemoryFormat::ChannelsLast), weight, bias, padding, stride, dilation,
+              groups, "add", c10::IValue(), c10::IValue(), Pointwise(), c10::IValue()});
+  } else {
+    y = Call(onednn.convolution,
+             {x, weight, bias, padding, stride, dilation, groups, "none", Pointwise(), c10::IValue()});
+  }
+  return addend.defined() && !fused ? y.add(addend) : y;
 }
 
 // With `adds`, the last input is what is added to the result.
 void ReplaceConvolution(Instruction& instruction, const std::vector<c10::IValue>& fixed, bool adds,
                         const std::shared_ptr<PackedWeight>& held, const std::shared_ptr<OneDnn>& onednn) {
   const auto& in = instruction.inputs;
-  const auto stride = Integers(fixed[~in[3]]);
-  const auto padding = Integers(fixed[~in[4]]);
-  const auto dilation = Integers(fixed[~in[5]]);
-  const int64_t groups = fixed[~in[6]].toInt();
+  const ConvolutionOptions options{Integers(fixed[~in[3]]), Integers(fixed[~in[4]]), Integers(fixed[~in[5]]),
+                                   fixed[~in[6]].toInt()};
   instruction.run = [=](torch::jit::Stack& stack) {
     const at::Tensor x = stack[0].toTensor().contiguous(at::MemoryFormat::ChannelsLast);
     const at::Tensor& weight = held->For(x.sizes(), [&](const at::Tensor& plain, at::IntArrayRef sizes) {
-      return Call(onednn->pack_convolution, {plain, padding, stride, dilation, groups, sizes});
+      return PackConvolution(*onednn, options, plain, sizes);
     });
     const at::Tensor addend = adds ? stack[7].toTensor() : at::Tensor();
-    at::Tensor y;
-    if (adds && groups == 1 && IsSumOf(x, weight, addend, stride, padding, dilation)) {
-      y = Call(onednn->convolution_and_sum,
-               {x, addend.contiguous(at::MemoryFormat::ChannelsLast), weight, stack[2], padding, stride,
-                dilation, groups, "add", c10::IValue(), c10::IValue(), Pointwise(), c10::IValue()});
-    } else {
-      y = Call(onednn->convolution,
-               {x, weight, stack[2], padding, stride, dilation, groups, "none", Pointwise(), c10::IValue()});
-      if (adds) y = y.add(addend);
-    }
+    at::Tensor y = Convolution(*onednn, options, x, weight, held->rows(), stack[2], addend);
     stack.clear();
     stack.emplace_back(std::move(y));
   };
@@ -128,7 +164,18 @@ bool CanPack(at::ScalarType type) {
   }
 }
 
+std::function<void()> DirectConvolution(const at::Tensor& x, const at::Tensor& weight) {
+  auto onednn = std::make_shared<OneDnn>();
+  const std::vector<int64_t> one{1, 1};
+  const at::Tensor packed = Call(onednn->pack_convolution, {weight, one, one, one, 1, x.sizes()});
+  return [=] {
+    Call(onednn->convolution,
+         {x, packed, c10::IValue(), one, one, one, 1, "none", Pointwise(), c10::IValue()});
+  };
+}
+
 void PackedWeight::Set(at::Tensor plain, bool mapped) {
+  if (plain.defined()) rows_ = plain.size(0);
   weight_ = std::move(plain);
   mapped_ = mapped;
   packed_ = false;

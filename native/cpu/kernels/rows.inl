@@ -82,12 +82,6 @@ struct RowsOf {
     }
   }
 
-  static void StoreOne(Element* to, float value) {
-    Element vector[kLanes];
-    Store(vector, Splat(value));
-    *to = vector[0];
-  }
-
   static constexpr Rows kTable{LayerNorm, GatedGelu};
 };
 

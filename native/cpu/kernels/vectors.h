@@ -68,7 +68,15 @@ inline float Number(Bf16 value) {
   return number;
 }
 
-inline Floats Select(Ints condition, Floats yes, Floats no) { return condition ? yes : no; }
+// One number, rounded as a vector of them is.
+inline void StoreOne(float* to, float value) { *to = value; }
+
+inline void StoreOne(Bf16* to, float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  *to = value == value ? static_cast<Bf16>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) : Bf16{0x7fc0};
+}
+
 inline Floats Max(Floats a, Floats b) { return a > b ? a : b; }
 
 inline float Sum(Floats value) {
