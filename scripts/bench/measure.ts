@@ -1,0 +1,85 @@
+// Runs that are taken in turn, A B C A B C …, so that whatever slows the machine slows all sides.
+import type { DType } from '../../lib/tensor.js';
+
+/** One of the things compared. */
+export interface Side {
+  name: string;
+  /** Ratios are those of torchbrush's sides to the others. */
+  isOurs: boolean;
+  dtype: DType;
+  /** One run; what it measured, in the comparison's unit. */
+  run(): Promise<number>;
+  /** The numbers that a run of the same inputs gives. */
+  output?: () => Promise<Float32Array>;
+  dispose?: () => void;
+}
+
+export interface SideResult {
+  name: string;
+  isOurs: boolean;
+  dtype: DType;
+  /** One for each round. */
+  values: number[];
+  median: number;
+  min: number;
+  max: number;
+  /** Against the first side in float32 that is not ours, where outputs were compared. */
+  maxAbsError?: number;
+}
+
+export interface Interleaved {
+  results: SideResult[];
+  notes: string[];
+}
+
+/**
+ * Takes every side once per round, after rounds that count for nothing. A side that fails while it warms
+ * up is left out, with a note that says why.
+ */
+export async function interleave(
+  sides: readonly Side[],
+  { rounds, warmups, log }: { rounds: number; warmups: number; log: (line: string) => void },
+): Promise<Interleaved> {
+  const notes: string[] = [];
+  const ready: Side[] = [];
+  for (const side of sides) {
+    try {
+      log(`  warming up: ${side.name}`);
+      for (let i = 0; i < warmups; i += 1) await side.run();
+      ready.push(side);
+    } catch (error) {
+      const reason = error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error);
+      notes.push(`${side.name} could not be measured: ${reason}`);
+      log(`  ${notes.at(-1)}`);
+    }
+  }
+  const values = ready.map((): number[] => []);
+  for (let round = 0; round < rounds; round += 1) {
+    for (const [i, side] of ready.entries()) values[i]?.push(await side.run());
+    const shown = ready.map(({ name }, i) => `${name} ${values[i]?.at(-1)?.toPrecision(3)}`);
+    log(`  round ${round + 1} of ${rounds}: ${shown.join(', ')}`);
+  }
+  const results = ready.map(({ name, isOurs, dtype }, i) => {
+    const own = values[i] ?? [];
+    return { name, isOurs, dtype, ...spreadOf(own), values: own };
+  });
+  return { results, notes };
+}
+
+export function spreadOf(values: readonly number[]): Record<'median' | 'min' | 'max', number> {
+  return { median: median(values), min: Math.min(...values), max: Math.max(...values) };
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  const upper = sorted[middle] ?? Number.NaN;
+  return sorted.length % 2 === 1 ? upper : (upper + (sorted[middle - 1] ?? Number.NaN)) / 2;
+}
+
+/** Seconds that it takes, with what it gives. */
+export async function timed<Result>(run: () => Promise<Result>): Promise<[number, Result]> {
+  const began = performance.now();
+  const result = await run();
+  return [(performance.now() - began) / 1000, result];
+}
