@@ -5,17 +5,17 @@ import { availableParallelism } from 'node:os';
 import { dirname } from 'node:path';
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
-
+import type { BenchDType } from '../../scripts/bench/measure.js';
 import { CheckpointError, InvalidArgumentError as WrongArgument } from '../errors.js';
-import type { DType } from '../tensor.js';
 
 interface BenchOptions {
   scenario?: string[];
   model?: string;
+  other?: string;
   rounds: number;
   threads: number;
   device: string;
-  dtype: DType[];
+  dtype: BenchDType[];
   latents: number[];
   peer?: string[];
   python?: string;
@@ -28,6 +28,8 @@ interface BenchOptions {
 export interface BenchDefaults {
   /** A Python with diffusers, where `--python` names none. */
   python?: () => Promise<string>;
+  /** A folder with the packages of stable-diffusion.cpp, where `--sdcpp` names none. */
+  sdcpp?: () => Promise<string>;
   /** A full-size checkpoint, where `--model` names none. */
   model?: (python: string | undefined) => Promise<string | undefined>;
 }
@@ -41,6 +43,7 @@ export function defineBench(command: Command, defaults: BenchDefaults = {}): Com
     .description('Measures how fast it is here, and with --python how fast diffusers is.')
     .option('--scenario <names...>', 'what to measure; everything unless given')
     .option('--model <folder>', 'a full-size Stable Diffusion 1.x checkpoint')
+    .option('--other <folder>', 'a second checkpoint to load beside it')
     .option('--rounds <count>', 'runs of each side', positive, 5)
     .option('--threads <count>', 'threads of each side', positive, availableParallelism())
     .option('--device <name>', "'cpu', 'cuda' or 'cuda:1'", 'cpu')
@@ -61,14 +64,17 @@ export function defineBench(command: Command, defaults: BenchDefaults = {}): Com
 
 async function bench(options: BenchOptions, defaults: BenchDefaults): Promise<void> {
   // Only here: other commands need none of it.
-  const { runBench, scenarios, markdown, allPeers } = await import('../../scripts/bench/tool.js');
+  const tool = await import('../../scripts/bench/tool.js');
+  if (await tool.runAsChild()) return;
+  const { runBench, scenarios, markdown, allPeers } = tool;
   const names = options.scenario ?? Object.keys(scenarios);
   for (const name of names) known(name, Object.keys(scenarios), 'scenario');
   const peers = options.peer ?? allPeers;
   for (const name of peers) known(name, [...allPeers, 'none'], 'peer');
-  const wantsPython = peers.some((name) => name !== 'none');
+  const wantsPython = peers.some((name) => name !== 'none' && name !== 'sdcpp');
   const python = options.python ?? (wantsPython ? await defaults.python?.() : undefined);
-  const model = options.model ?? (await defaults.model?.(python));
+  const needsModel = names.some((name) => scenarios[name]?.needsModel);
+  const model = options.model ?? (needsModel ? await defaults.model?.(python) : undefined);
   if (model !== undefined && !existsSync(model)) {
     throw new CheckpointError(`There is no folder ${model}.`, { code: 'ERR_CHECKPOINT_NOT_FOUND' });
   }
@@ -76,8 +82,13 @@ async function bench(options: BenchOptions, defaults: BenchDefaults): Promise<vo
   for (const name of names.filter((left) => !runnable.includes(left))) {
     console.error(`${name} is left out: it needs --model`);
   }
-  const { rounds, threads, device, dtype: dtypes, latents, sdcpp, check = false } = options;
-  const settings = { model, rounds, threads, device, dtypes, latents, peers, python, sdcpp, check };
+  const { rounds, threads, device, dtype: dtypes, latents, other, check = false } = options;
+  const wantsSdcpp = runnable.includes('unet') && peers.includes('sdcpp');
+  const sdcpp = options.sdcpp ?? (wantsSdcpp ? await defaults.sdcpp?.() : undefined);
+  const settings = {
+    ...{ model, other, rounds, threads, device, dtypes, latents, check },
+    ...{ peers, python, sdcpp },
+  };
   const json = options.write === undefined ? options.json : `${options.write}.json`;
   const result = await runBench(runnable, settings, { log: (line) => console.error(line) });
   console.log(markdown(result));

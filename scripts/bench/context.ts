@@ -4,7 +4,7 @@ import { readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import type { DType } from '../../lib/tensor.js';
+import type { BenchDType } from './measure.js';
 import { interleave, type Side, type SideResult, spreadOf } from './measure.js';
 import { peakFlop, peakSide } from './peak.js';
 import { type DiffusersMode, diffusersModes, startDiffusers } from './peers/diffusers.js';
@@ -18,7 +18,7 @@ export interface BenchSettings {
   /** `'cpu'`, `'cuda'` or `'cuda:1'` */
   device: string;
   /** Of torchbrush's sides. */
-  dtypes: readonly DType[];
+  dtypes: readonly BenchDType[];
   /** Sides of square latents. */
   latents: readonly number[];
   /** Names in `diffusersModes`, and `'sdcpp'`. */
@@ -27,6 +27,8 @@ export interface BenchSettings {
   python?: string;
   /** Folder whose node_modules has `bare` and `@qvac/diffusion-cpp`; no such peer without. */
   sdcpp?: string;
+  /** A second checkpoint to load beside the first: the same in another format, say. */
+  other?: string;
   /** Whether outputs are compared with those of diffusers in float32. */
   check: boolean;
 }
@@ -42,6 +44,18 @@ export interface ComparisonResult {
   /** The largest magnitude in the output that errors are measured against. */
   outputScale?: number;
   notes: string[];
+}
+
+export interface CompareOptions {
+  /** Seconds unless given. */
+  unit?: ComparisonResult['unit'];
+  /** Multiplications and additions of one run: gives rates, and measures the machine's peak beside. */
+  flop?: number;
+  warmups?: number;
+  /** Instead of the settings'. */
+  rounds?: number;
+  /** Whether the sides have outputs that can be compared. */
+  check?: boolean;
 }
 
 export class BenchContext {
@@ -90,10 +104,11 @@ export class BenchContext {
   async compare(
     title: string,
     sides: Side[],
-    options: { unit?: ComparisonResult['unit']; flop?: number; warmups?: number; check?: boolean },
+    options: CompareOptions = {},
   ): Promise<ComparisonResult> {
     const { unit = 's', flop, warmups = 1, check = false } = options;
-    const { rounds, device, dtypes } = this.settings;
+    const { device, dtypes } = this.settings;
+    const { rounds = this.settings.rounds } = options;
     this.log(title);
     const onCpu = device === 'cpu' && unit === 's' && flop !== undefined;
     const measured = onCpu ? [...new Set([...dtypes, ...sides.map(({ dtype }) => dtype)])] : [];

@@ -1,12 +1,13 @@
 // Runs that are taken in turn, A B C A B C …, so that whatever slows the machine slows all sides.
-import type { DType } from '../../lib/tensor.js';
 
+/** What networks compute in. */
+export type BenchDType = 'float32' | 'bfloat16' | 'float16';
 /** One of the things compared. */
 export interface Side {
   name: string;
   /** Ratios are those of torchbrush's sides to the others. */
   isOurs: boolean;
-  dtype: DType;
+  dtype: BenchDType;
   /** One run; what it measured, in the comparison's unit. */
   run(): Promise<number>;
   /** The numbers that a run of the same inputs gives. */
@@ -17,7 +18,7 @@ export interface Side {
 export interface SideResult {
   name: string;
   isOurs: boolean;
-  dtype: DType;
+  dtype: BenchDType;
   /** One for each round. */
   values: number[];
   median: number;

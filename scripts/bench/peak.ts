@@ -4,17 +4,16 @@
 import { Generator } from '../../lib/generator.js';
 import { call, type NativeTensor } from '../../lib/native.js';
 import { randn } from '../../lib/ops.js';
-import type { DType } from '../../lib/tensor.js';
-import type { Side } from './measure.js';
+import type { BenchDType, Side } from './measure.js';
 
 const size = 4096;
 /** Multiplications and additions of one product. */
 export const peakFlop = 2 * size ** 3;
 
-export const peakName = (dtype: DType): string =>
+export const peakName = (dtype: BenchDType): string =>
   `oneDNN matrix product ${size}×${size}×${size}, ${dtype}`;
 
-export function peakSide(dtype: DType): Side {
+export function peakSide(dtype: BenchDType): Side {
   const generator = new Generator().manualSeed(0);
   using drawn = randn([size, size], { generator });
   const a = drawn.to({ dtype });

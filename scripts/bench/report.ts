@@ -37,7 +37,7 @@ function describePeer(said: unknown): string {
 function section(comparison: ComparisonResult): string {
   const { sides, title, unit, notes } = comparison;
   const ours = sides.filter(({ isOurs }) => isOurs);
-  const isTime = unit !== 'MB';
+  const isTime = unit !== 'MB' && sides.some(({ isOurs }) => !isOurs);
   const hasErrors = sides.some(({ maxAbsError }) => maxAbsError !== undefined);
   const head = ['side', `${unit}, median (min–max)`];
   if (isTime) head.push(...ours.map(({ name }) => `${name} is faster by`));

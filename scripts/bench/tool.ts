@@ -5,3 +5,5 @@ export { markdown } from './report.js';
 export { runBench, scenarios } from './run.js';
 
 export const allPeers: string[] = [...Object.keys(diffusersModes), 'sdcpp'];
+
+export { runAsChild } from './scenarios/memory.js';

@@ -2,12 +2,12 @@
 import { join } from 'node:path';
 
 import { packageRoot } from '../../../lib/package-root.js';
-import type { DType } from '../../../lib/tensor.js';
+import type { BenchDType } from '../measure.js';
 import { PeerProcess } from './process.js';
 
 export interface DiffusersMode {
   name: string;
-  dtype: DType;
+  dtype: BenchDType;
   channelsLast: boolean;
   /** A mode of torch.compile; null for eager. */
   compile: string | null;

@@ -45,7 +45,7 @@ class Peer:
         self.network = network
         if compile is not None:
             self.compile(part, compile)
-        return {}
+        return {"done": True}
 
     def compile(self, part: str, mode: str) -> None:
         import torch._inductor.config as inductor
@@ -62,7 +62,7 @@ class Peer:
         self.network = self.pipe = None
         torch._dynamo.reset()
         gc.collect()
-        return {}
+        return {"done": True}
 
     def normal(self, seed: int, *shape: int) -> torch.Tensor:
         values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
@@ -99,22 +99,51 @@ class Peer:
         ids = torch.tensor(tokens, device=self.device)
         return self.timed(lambda: self.network(ids, return_dict=False)[0], save)
 
-    def load(self, folder: str, dtype: str) -> dict[str, Any]:
-        """A whole image-to-image pipeline, which stays for `img2img`."""
+    def load(
+        self, folder: str, dtype: str, channels_last: bool = False, compile: str | None = None
+    ) -> dict[str, Any]:
+        """A whole image-to-image pipeline, which stays. What is done to it afterwards is not timed."""
         self.close()
+        self.dtype = getattr(torch, dtype)
         begin = time.perf_counter()
         self.pipe = diffusers.StableDiffusionImg2ImgPipeline.from_pretrained(
-            folder, safety_checker=None, requires_safety_checker=False, torch_dtype=getattr(torch, dtype)
+            folder, safety_checker=None, requires_safety_checker=False, torch_dtype=self.dtype
         ).to(self.device)
         self.wait()
         seconds = time.perf_counter() - begin
         self.pipe.set_progress_bar_config(disable=True)
+        unet, vae = self.pipe.unet, self.pipe.vae
+        if channels_last:
+            unet.to(memory_format=torch.channels_last)
+            vae.to(memory_format=torch.channels_last)
+        if compile is not None:
+            self.network = unet
+            self.compile("unet", compile)
+            self.pipe.unet = self.network
+            self.network = vae
+            self.compile("vae", compile)
+        self.network = self.pipe.unet
         return {"seconds": seconds}
 
-    def channels_last(self) -> dict[str, Any]:
-        for part in (self.pipe.unet, self.pipe.vae):
-            part.to(memory_format=torch.channels_last)
-        return {}
+    def loop(self, image: str, size: int, few: int, many: int) -> dict[str, Any]:
+        """Seconds of a guided step whose UNet answers at once."""
+        picture = Image.open(image).convert("RGB").resize((size, size))
+        noise = torch.randn(2, 4, 64, 64, dtype=self.dtype, device=self.device)
+        self.pipe.unet.forward = lambda *_, **__: (noise,)
+
+        def seconds(steps: int) -> float:
+            begin = time.perf_counter()
+            self.pipe(prompt="a castle", image=picture, num_inference_steps=steps, strength=1, output_type="latent")
+            return time.perf_counter() - begin
+
+        short = seconds(few)
+        return {"seconds": (seconds(many) - short) / (many - few)}
+
+    def memory(self) -> dict[str, Any]:
+        """The most resident memory so far."""
+        with open("/proc/self/status") as status:
+            peak = next(line for line in status if line.startswith("VmHWM"))
+        return {"megabytes": int(peak.split()[1]) * 1024 / 1e6}
 
     def img2img(
         self, image: str, prompt: str, steps: int, strength: float, guidance: float, seed: int, size: int | None = None

@@ -55,8 +55,9 @@ export class PeerProcess {
     for (;;) {
       const { value, done } = await this.#lines.next();
       if (done === true) throw new Error(`${this.name} ended early.\n${this.#errors}`);
-      // Libraries write to standard output, too.
-      if (value.startsWith('{')) return JSON.parse(value) as Answer;
+      // Libraries write to standard output, too, and not always whole lines.
+      const start = value.indexOf('{"');
+      if (start >= 0) return JSON.parse(value.slice(start)) as Answer;
     }
   }
 

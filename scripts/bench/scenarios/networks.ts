@@ -6,9 +6,11 @@ import { Network } from '../../../lib/networks/network.js';
 import { TextEncoder } from '../../../lib/networks/text-encoder.js';
 import { UNet } from '../../../lib/networks/unet.js';
 import { randn } from '../../../lib/ops.js';
-import type { DType, Tensor } from '../../../lib/tensor.js';
+import type { Tensor } from '../../../lib/tensor.js';
 import { type BenchContext, type ComparisonResult, savedOutput } from '../context.js';
+import type { BenchDType } from '../measure.js';
 import { type Side, timed } from '../measure.js';
+import { sdcppName, startStableDiffusionCpp } from '../peers/stable-diffusion-cpp.js';
 
 type Part = 'unet' | 'vae' | 'text_encoder';
 
@@ -127,7 +129,7 @@ export async function compareNetwork(
   return result;
 }
 
-async function ourSide(context: BenchContext, work: Work, dtype: DType): Promise<Side> {
+async function ourSide(context: BenchContext, work: Work, dtype: BenchDType): Promise<Side> {
   const { model = '', device } = context.settings;
   const folder = join(model, work.part);
   const network = await Network.load(folder, classNames[work.part], { dtype, device });
@@ -161,4 +163,21 @@ async function countFlop(context: BenchContext, work: Work): Promise<number | un
   const { model: folder } = context.settings;
   const { flop } = await peer.ask('flop', { folder, part, run: task, shape });
   return Number(flop);
+}
+
+/** Its guided step, where it was asked for; only of small pictures, since large ones take minutes. */
+export async function stableDiffusionCpp(context: BenchContext, side: number): Promise<Side[]> {
+  const { sdcpp, peers, model, threads, device } = context.settings;
+  if (sdcpp === undefined || !peers.includes('sdcpp') || side > 32 || device !== 'cpu') return [];
+  const peer = await context.peer(sdcppName, () => startStableDiffusionCpp(sdcpp, threads));
+  await peer.ask('open', { path: model, type: 'f16' });
+  return [
+    {
+      name: sdcppName,
+      isOurs: false,
+      dtype: 'float16',
+      run: () => peer.time('unet', { size: 8 * side }),
+      dispose: () => void peer.ask('close'),
+    },
+  ];
 }
