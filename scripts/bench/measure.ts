@@ -45,7 +45,7 @@ export async function interleave(
   const ready: Side[] = [];
   for (const side of sides) {
     try {
-      log(`  warming up: ${side.name}`);
+      if (warmups > 0) log(`  warming up: ${side.name}`);
       for (let i = 0; i < warmups; i += 1) await side.run();
       ready.push(side);
     } catch (error) {

@@ -125,19 +125,26 @@ class Peer:
         self.network = self.pipe.unet
         return {"seconds": seconds}
 
-    def loop(self, image: str, size: int, few: int, many: int) -> dict[str, Any]:
+    def loop(self, image: str, size: int, steps: int) -> dict[str, Any]:
         """Seconds of a guided step whose UNet answers at once."""
         picture = Image.open(image).convert("RGB").resize((size, size))
         noise = torch.randn(2, 4, 64, 64, dtype=self.dtype, device=self.device)
         self.pipe.unet.forward = lambda *_, **__: (noise,)
+        times = []
 
-        def seconds(steps: int) -> float:
-            begin = time.perf_counter()
-            self.pipe(prompt="a castle", image=picture, num_inference_steps=steps, strength=1, output_type="latent")
-            return time.perf_counter() - begin
+        def note(_pipe: Any, _step: int, _timestep: Any, kept: dict[str, Any]) -> dict[str, Any]:
+            times.append(time.perf_counter())
+            return kept
 
-        short = seconds(few)
-        return {"seconds": (seconds(many) - short) / (many - few)}
+        self.pipe(
+            prompt="a castle",
+            image=picture,
+            num_inference_steps=steps,
+            strength=1,
+            output_type="latent",
+            callback_on_step_end=note,
+        )
+        return {"seconds": (times[-1] - times[0]) / (len(times) - 1)}
 
     def memory(self) -> dict[str, Any]:
         """The most resident memory so far."""
