@@ -34,6 +34,8 @@ export interface BenchDefaults {
   model?: (python: string | undefined) => Promise<string | undefined>;
 }
 
+const defaultLatents = [64, 32];
+
 export function addBench(program: Command): void {
   defineBench(program.command('bench'));
 }
@@ -52,7 +54,7 @@ export function defineBench(command: Command, defaults: BenchDefaults = {}): Com
         .choices(['float32', 'bfloat16', 'float16'])
         .default(['float32', 'bfloat16']),
     )
-    .option('--latents <sides...>', 'sides of the latents', numbers, [64, 32])
+    .option('--latents <sides...>', 'sides of the latents', numbers, defaultLatents)
     .option('--peer <names...>', 'who to compare with, by name; all unless given')
     .option('--python <path>', 'an interpreter that has torch, diffusers and transformers')
     .option('--sdcpp <folder>', 'a folder with the npm packages bare and @qvac/diffusion-cpp')
@@ -117,6 +119,6 @@ function positive(text: string): number {
 }
 
 function numbers(text: string, previous: number[] | undefined): number[] {
-  const isDefault = previous?.length === 2 && previous[0] === 64 && previous[1] === 32;
-  return [...(isDefault ? [] : (previous ?? [])), positive(text)];
+  // The first one given takes the defaults' place.
+  return [...(previous === defaultLatents ? [] : (previous ?? [])), positive(text)];
 }

@@ -22,16 +22,21 @@ function describe({ machine, date, peers, settings }: BenchResult): string {
     `- ${date.slice(0, 10)}: ${machine.cpu}, ${machine.cores} cores, ${machine.gigabytes} GiB, ${machine.system}`,
     `- Processor's features that matter: ${machine.features.join(', ') || 'none'}`,
     `- torchbrush ${machine.torchbrush}, libtorch ${machine.libtorch}, ${machine.capability} kernels, ${machine.threads} threads, Node ${machine.node}`,
-    ...Object.entries(peers).map(([name, said]) => `- ${name}: ${describePeer(said)}`),
+    ...describePeers(peers),
     `- ${settings.rounds} rounds, each side once per round in turn, after warming up; medians, with the smallest and the largest in brackets`,
   ];
   return lines.join('\n');
 }
 
-function describePeer(said: unknown): string {
-  return Object.entries(said as Record<string, unknown>)
-    .map(([key, value]) => `${key} ${value}`)
-    .join(', ');
+/** Peers that say the same of themselves share a line. */
+function describePeers(peers: BenchResult['peers']): string[] {
+  const named = new Map<string, string[]>();
+  for (const [name, said] of Object.entries(peers)) {
+    const fields = Object.entries(said as Record<string, unknown>);
+    const shown = fields.map(([key, value]) => `${key} ${value}`).join(', ');
+    named.set(shown, [...(named.get(shown) ?? []), name]);
+  }
+  return [...named].map(([shown, names]) => `- ${names.join('; ')}: ${shown}`);
 }
 
 function section(comparison: ComparisonResult): string {

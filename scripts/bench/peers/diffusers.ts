@@ -25,7 +25,7 @@ export const diffusersModes: Record<string, DiffusersMode> = {
     compile: null,
   },
   'compile-bf16': {
-    name: 'torch.compile with freezing, bfloat16',
+    name: 'torch.compile with freezing, bfloat16 channels_last',
     dtype: 'bfloat16',
     channelsLast: true,
     compile: 'default',
