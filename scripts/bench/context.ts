@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import type { BenchDType } from './measure.js';
-import { interleave, type Side, type SideResult, spreadOf } from './measure.js';
+import { interleave, type Side, type SideResult } from './measure.js';
 import { peakFlop, peakSide } from './peak.js';
 import { type DiffusersMode, diffusersModes, startDiffusers } from './peers/diffusers.js';
 import type { PeerProcess } from './peers/process.js';
@@ -118,14 +118,14 @@ export class BenchContext {
     const comparison: ComparisonResult = {
       title,
       unit,
-      sides: results.slice(0, results.length - peaks.length),
+      sides: results.filter(({ name }) => !peaks.some((peak) => peak.name === name)),
       notes,
     };
     if (flop !== undefined) comparison.flop = flop;
     if (peaks.length > 0) {
-      const found = results.slice(results.length - peaks.length);
+      const found = results.filter(({ name }) => peaks.some((peak) => peak.name === name));
       comparison.peaks = Object.fromEntries(
-        found.map(({ dtype, values }) => [dtype, peakFlop / spreadOf(values).median]),
+        found.map(({ dtype, median }) => [dtype, peakFlop / median]),
       );
     }
     if (check && this.settings.check) await this.#compareOutputs(comparison, sides);

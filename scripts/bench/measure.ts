@@ -34,35 +34,42 @@ export interface Interleaved {
 }
 
 /**
- * Takes every side once per round, after rounds that count for nothing. A side that fails while it warms
- * up is left out, with a note that says why.
+ * Takes every side once per round, after rounds that count for nothing. A side that fails is left out,
+ * with a note that says why.
  */
 export async function interleave(
   sides: readonly Side[],
   { rounds, warmups, log }: { rounds: number; warmups: number; log: (line: string) => void },
 ): Promise<Interleaved> {
   const notes: string[] = [];
-  const ready: Side[] = [];
-  for (const side of sides) {
+  const measured = new Map<Side, number[]>(sides.map((side) => [side, []]));
+  const attempt = async (side: Side): Promise<number | undefined> => {
     try {
-      if (warmups > 0) log(`  warming up: ${side.name}`);
-      for (let i = 0; i < warmups; i += 1) await side.run();
-      ready.push(side);
+      return await side.run();
     } catch (error) {
       const reason = error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error);
       notes.push(`${side.name} could not be measured: ${reason}`);
       log(`  ${notes.at(-1)}`);
+      measured.delete(side);
+      return undefined;
     }
+  };
+  for (const side of sides) {
+    if (warmups > 0) log(`  warming up: ${side.name}`);
+    for (let i = 0; i < warmups && measured.has(side); i += 1) await attempt(side);
   }
-  const values = ready.map((): number[] => []);
   for (let round = 0; round < rounds; round += 1) {
-    for (const [i, side] of ready.entries()) values[i]?.push(await side.run());
-    const shown = ready.map(({ name }, i) => `${name} ${values[i]?.at(-1)?.toPrecision(3)}`);
+    const shown: string[] = [];
+    for (const [side, values] of measured) {
+      const value = await attempt(side);
+      if (value === undefined) continue;
+      values.push(value);
+      shown.push(`${side.name} ${value.toPrecision(3)}`);
+    }
     log(`  round ${round + 1} of ${rounds}: ${shown.join(', ')}`);
   }
-  const results = ready.map(({ name, isOurs, dtype }, i) => {
-    const own = values[i] ?? [];
-    return { name, isOurs, dtype, ...spreadOf(own), values: own };
+  const results = [...measured].map(([{ name, isOurs, dtype }, values]) => {
+    return { name, isOurs, dtype, ...spreadOf(values), values };
   });
   return { results, notes };
 }

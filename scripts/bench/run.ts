@@ -52,11 +52,7 @@ export const scenarios: Record<string, Scenario> = {
     needsModel: true,
     async *run(context) {
       for (const side of context.settings.latents) {
-        yield await compareNetwork(
-          context,
-          guidedStep(side),
-          await stableDiffusionCpp(context, side),
-        );
+        yield await compareNetwork(context, guidedStep(side), stableDiffusionCpp(context, side));
       }
     },
   },

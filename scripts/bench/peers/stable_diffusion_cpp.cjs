@@ -38,8 +38,8 @@ const tasks = {
     const read = (data) => {
       if (typeof data !== 'string') return;
       times.push(JSON.parse(data).elapsed_ms);
-      // The step after the first is measured, in which buffers are made. It is finished all the same.
-      if (times.length === 2) model.cancel();
+      // The step after the first is measured, in which buffers are made.
+      if (times.length === 3) model.cancel();
     };
     await response
       .onUpdate(read)

@@ -10,6 +10,7 @@ import type { Tensor } from '../../../lib/tensor.js';
 import { type BenchContext, type ComparisonResult, savedOutput } from '../context.js';
 import type { BenchDType } from '../measure.js';
 import { type Side, timed } from '../measure.js';
+import type { PeerProcess } from '../peers/process.js';
 import { sdcppName, startStableDiffusionCpp } from '../peers/stable-diffusion-cpp.js';
 
 type Part = 'unet' | 'vae' | 'text_encoder';
@@ -166,18 +167,27 @@ async function countFlop(context: BenchContext, work: Work): Promise<number | un
 }
 
 /** Its guided step, where it was asked for; only of small pictures, since large ones take minutes. */
-export async function stableDiffusionCpp(context: BenchContext, side: number): Promise<Side[]> {
+export function stableDiffusionCpp(context: BenchContext, side: number): Side[] {
   const { sdcpp, peers, model, threads, device } = context.settings;
   if (sdcpp === undefined || !peers.includes('sdcpp') || side > 32 || device !== 'cpu') return [];
-  const peer = await context.peer(sdcppName, () => startStableDiffusionCpp(sdcpp, threads));
-  await peer.ask('open', { path: model, type: 'f16' });
+  const start = () => startStableDiffusionCpp(sdcpp, threads);
+  // Opened by the first run: a failure is then that side's own.
+  let opened: Promise<PeerProcess> | undefined;
+  const open = async () => {
+    const peer = await context.peer(sdcppName, start);
+    await peer.ask('open', { path: model, type: 'f16' });
+    return peer;
+  };
   return [
     {
       name: sdcppName,
       isOurs: false,
       dtype: 'float16',
-      run: () => peer.time('unet', { size: 8 * side }),
-      dispose: () => void peer.ask('close'),
+      async run() {
+        opened ??= open();
+        return (await opened).time('unet', { size: 8 * side });
+      },
+      dispose: () => void opened?.then((peer) => peer.ask('close')).catch(() => {}),
     },
   ];
 }
