@@ -6,6 +6,7 @@ import { dirname } from 'node:path';
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { BenchDType } from '../../scripts/bench/measure.js';
+import type { BenchResult } from '../../scripts/bench/report.js';
 import { CheckpointError, InvalidArgumentError as WrongArgument } from '../errors.js';
 
 interface BenchOptions {
@@ -92,10 +93,14 @@ async function bench(options: BenchOptions, defaults: BenchDefaults): Promise<vo
     ...{ peers, python, sdcpp },
   };
   const json = options.write === undefined ? options.json : `${options.write}.json`;
-  const result = await runBench(runnable, settings, { log: (line) => console.error(line) });
+  const log = (line: string): void => console.error(line);
+  // After each comparison: what has been measured is not lost when the rest takes too long.
+  const onResult = async (result: BenchResult): Promise<void> => {
+    if (json !== undefined) await save(json, `${JSON.stringify(result, null, 1)}\n`);
+    if (options.write !== undefined) await save(`${options.write}.md`, `${markdown(result)}\n`);
+  };
+  const result = await runBench(runnable, settings, { log, onResult });
   console.log(markdown(result));
-  if (json !== undefined) await save(json, `${JSON.stringify(result, null, 1)}\n`);
-  if (options.write !== undefined) await save(`${options.write}.md`, `${markdown(result)}\n`);
 }
 
 async function save(path: string, text: string): Promise<void> {

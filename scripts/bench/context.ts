@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import type { BenchDType } from './measure.js';
-import { interleave, type Side, type SideResult } from './measure.js';
+import { interleave, type Side, type SideResult, type Spread, spreadOf } from './measure.js';
 import { peakFlop, peakSide } from './peak.js';
 import { type DiffusersMode, diffusersModes, startDiffusers } from './peers/diffusers.js';
 import type { PeerProcess } from './peers/process.js';
@@ -39,8 +39,8 @@ export interface ComparisonResult {
   sides: SideResult[];
   /** Multiplications and additions of one run. */
   flop?: number;
-  /** FLOP/s in the same run, by dtype. */
-  peaks?: Record<string, number>;
+  /** FLOP/s in the same run, by dtype. Far apart, they tell that the machine was busy with other things. */
+  peaks?: Record<string, Spread>;
   /** The largest magnitude in the output that errors are measured against. */
   outputScale?: number;
   notes: string[];
@@ -125,7 +125,7 @@ export class BenchContext {
     if (peaks.length > 0) {
       const found = results.filter(({ name }) => peaks.some((peak) => peak.name === name));
       comparison.peaks = Object.fromEntries(
-        found.map(({ dtype, median }) => [dtype, peakFlop / median]),
+        found.map(({ dtype, values }) => [dtype, spreadOf(values.map((took) => peakFlop / took))]),
       );
     }
     if (check && this.settings.check) await this.#compareOutputs(comparison, sides);

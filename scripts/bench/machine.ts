@@ -30,7 +30,7 @@ export function describeMachine(): Machine {
     cpu: processorName(),
     cores: cpus().length,
     gigabytes: Math.round(totalmem() / 2 ** 30),
-    system: `${type()} ${release()} ${process.arch}`,
+    system: `${type()} ${release().split('-')[0]} ${process.arch}`,
     features: features(),
     node: process.versions.node,
     torchbrush: version,

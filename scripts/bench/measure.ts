@@ -15,15 +15,14 @@ export interface Side {
   dispose?: () => void;
 }
 
-export interface SideResult {
+export type Spread = Record<'median' | 'min' | 'max', number>;
+
+export interface SideResult extends Spread {
   name: string;
   isOurs: boolean;
   dtype: BenchDType;
   /** One for each round. */
   values: number[];
-  median: number;
-  min: number;
-  max: number;
   /** Against the first side in float32 that is not ours, where outputs were compared. */
   maxAbsError?: number;
 }
@@ -74,7 +73,7 @@ export async function interleave(
   return { results, notes };
 }
 
-export function spreadOf(values: readonly number[]): Record<'median' | 'min' | 'max', number> {
+export function spreadOf(values: readonly number[]): Spread {
   return { median: median(values), min: Math.min(...values), max: Math.max(...values) };
 }
 

@@ -75,15 +75,16 @@ function ratio(own: SideResult, side: SideResult): string {
 function rate(side: SideResult, { flop = 0, peaks = {} }: ComparisonResult): string {
   const perSecond = flop / side.median;
   const peak = peaks[side.dtype];
-  const share = peak === undefined ? '' : ` (${((100 * perSecond) / peak).toFixed(0)} %)`;
+  const share = peak === undefined ? '' : ` (${((100 * perSecond) / peak.median).toFixed(0)} %)`;
   return `${(perSecond / 1e9).toFixed(0)}${share}`;
 }
 
 function roofline({ flop, peaks = {}, outputScale }: ComparisonResult): string[] {
   const lines: string[] = [];
   if (flop !== undefined) {
+    const giga = (rate: number) => (rate / 1e9).toFixed(0);
     const rates = Object.entries(peaks).map(
-      ([dtype, rate]) => `${dtype} ${(rate / 1e9).toFixed(0)}`,
+      ([dtype, { median, min, max }]) => `${dtype} ${giga(median)} (${giga(min)}–${giga(max)})`,
     );
     const peak = rates.length > 0 ? `; oneDNN's matrix product, GFLOP/s: ${rates.join(', ')}` : '';
     lines.push(`${(flop / 1e9).toFixed(0)} GFLOP a run${peak}`);

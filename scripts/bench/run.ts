@@ -1,4 +1,6 @@
 // Runs the scenarios that were asked for, one after the other.
+import { basename } from 'node:path';
+
 import { configure } from '../../lib/native.js';
 import { demoModel } from '../../lib/package-root.js';
 import { BenchContext, type BenchSettings, type ComparisonResult } from './context.js';
@@ -125,17 +127,20 @@ export const scenarios: Record<string, Scenario> = {
 export interface RunOptions {
   log: (line: string) => void;
   /** Called after each comparison with all that has been measured. */
-  onResult?: (result: BenchResult) => void;
+  onResult?: (result: BenchResult) => Promise<void>;
 }
 
 export async function runBench(
   names: readonly string[],
   settings: BenchSettings,
-  { log, onResult = () => {} }: RunOptions,
+  { log, onResult = async () => {} }: RunOptions,
 ): Promise<BenchResult> {
   configure({ threads: settings.threads });
   const context = new BenchContext(settings, log);
-  const { python, sdcpp, ...shown } = settings;
+  // Without this machine's paths: results are published.
+  const { python, sdcpp, model, other, ...rest } = settings;
+  const named = (path: string | undefined) => path && basename(path);
+  const shown = { ...rest, model: named(model), other: named(other) };
   const result: BenchResult = {
     date: new Date().toISOString(),
     machine: describeMachine(),
@@ -151,7 +156,7 @@ export async function runBench(
       result.scenarios[name] = found;
       for await (const comparison of scenario.run(context)) {
         found.push(comparison);
-        onResult(result);
+        await onResult(result);
       }
     }
   } finally {
