@@ -31,6 +31,10 @@ export class PeerProcess {
     const child = spawn(command, args, { ...options, stdio: 'pipe' });
     const failure = new Promise<never>((_, reject) => child.once('error', reject));
     const peer = new PeerProcess(name, child);
+    // However this process ends, the peer's gigabytes go with it.
+    const end = () => child.kill('SIGKILL');
+    process.once('exit', end);
+    child.once('exit', () => process.off('exit', end));
     peer.versions = await Promise.race([peer.#answer(), failure]);
     failure.catch(() => {});
     return peer;
@@ -63,5 +67,6 @@ export class PeerProcess {
 
   stop(): void {
     this.#child.stdin.end();
+    this.#child.kill();
   }
 }

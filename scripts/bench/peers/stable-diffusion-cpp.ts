@@ -14,7 +14,9 @@ const script = join(packageRoot, 'scripts', 'bench', 'peers', 'stable_diffusion_
 const dependencies = { '@qvac/diffusion-cpp': '0.25.0', bare: '1.31.2' };
 
 export function startStableDiffusionCpp(folder: string, threads: number): Promise<PeerProcess> {
-  const bare = join(folder, 'node_modules', '.bin', 'bare');
+  // Not node_modules/.bin/bare: that is a process in between, whose end does not end this one.
+  const runtime = `bare-runtime-${process.platform}-${process.arch}`;
+  const bare = join(folder, 'node_modules', runtime, 'bin', 'bare');
   return PeerProcess.start(sdcppName, bare, [script, folder, String(threads)]);
 }
 

@@ -79,4 +79,5 @@ input.on('data', (chunk) => {
   rest = lines.pop();
   for (const line of lines) busy = busy.then(() => answer(line));
 });
-input.on('end', () => busy.then(() => Bare.exit(0)));
+// Whoever asked is gone: nobody waits for what is under way.
+for (const over of ['end', 'close', 'error']) input.on(over, () => Bare.exit(0));
