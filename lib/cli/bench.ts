@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
-import { dirname } from 'node:path';
+import { basename, dirname } from 'node:path';
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { BenchDType } from '../../scripts/bench/measure.js';
@@ -97,7 +97,9 @@ async function bench(options: BenchOptions, defaults: BenchDefaults): Promise<vo
   // After each comparison: what has been measured is not lost when the rest takes too long.
   const onResult = async (result: BenchResult): Promise<void> => {
     if (json !== undefined) await save(json, `${JSON.stringify(result, null, 1)}\n`);
-    if (options.write !== undefined) await save(`${options.write}.md`, `${markdown(result)}\n`);
+    if (options.write === undefined) return;
+    const heading = `# ${basename(options.write)}`;
+    await save(`${options.write}.md`, `${heading}\n\n${markdown(result)}\n`);
   };
   const result = await runBench(runnable, settings, { log, onResult });
   console.log(markdown(result));
