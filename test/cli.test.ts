@@ -189,7 +189,7 @@ async function mapped(pid: number | undefined, library: string): Promise<void> {
 test('--help ends with 0', async () => {
   const [help, command] = await Promise.all([run(['--help']), run(['img2img', '--help'])]);
   assert.deepEqual([help.code, help.stderr], [0, '']);
-  for (const command of ['img2img', 'txt2img', 'export', 'inspect', 'doctor']) {
+  for (const command of ['img2img', 'txt2img', 'export', 'inspect', 'doctor', 'bench']) {
     assert.match(help.stdout, new RegExp(`^  ${command}\\b`, 'm'));
   }
   assert.equal(command.code, 0);

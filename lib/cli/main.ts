@@ -6,6 +6,7 @@ import { Command, CommanderError } from 'commander';
 
 import { TorchbrushError } from '../errors.js';
 import { packageRoot } from '../package-root.js';
+import { addBench } from './bench.js';
 import { addDoctor } from './doctor.js';
 import { addExport } from './export.js';
 import { addImageToImage, addTextToImage } from './generate.js';
@@ -29,6 +30,7 @@ addTextToImage(program);
 addExport(program);
 addInspect(program);
 addDoctor(program);
+addBench(program);
 // Sub-commands inherit no settings that were made after them, so they are told one by one.
 for (const command of program.commands) command.exitOverride().showHelpAfterError();
 
