@@ -111,14 +111,14 @@ test('wrong usage ends with 2, says what is wrong and leaves no file', async (co
   const draw = ['txt2img', ...model, ...prompt];
   const cases: [string[], RegExp][] = [
     [[], /Usage: torchbrush/],
-    [['txt2img', ...prompt, ...output], /required option '--model <folder>' not specified/],
+    [['txt2img', ...prompt, ...output], /required option '-m, --model <checkpoint>' not specified/],
     [
       [...draw, ...output, '--steps', 'many'],
-      /'--steps <number>' argument 'many' is invalid.*Not a number/,
+      /'-s, --steps <number>' argument 'many' is invalid.*Not a number/,
     ],
     [
       [...draw, ...output, '--steps', '0'],
-      /^error: .* numInferenceSteps .* 0 .*\(ERR_INVALID_ARGUMENT\)$/m,
+      /^error: .* --steps .* 0 .*\(ERR_INVALID_ARGUMENT\)$/m,
     ],
     // Found out before anything is drawn.
     [[...draw, '--output', join(folder, 'out.gif')], /out\.gif.*ends in \.png, \.jpg/],
@@ -202,7 +202,7 @@ test('inspect tells what a checkpoint consists of', async () => {
   assert.match(words.stdout, /StableDiffusionPipeline/);
   assert.match(
     words.stdout,
-    /unet: UNet2DConditionModel\n.*M numbers, float16; diffusion_pytorch_model/,
+    /unet: UNet2DConditionModel\n.*M parameters, float16; diffusion_pytorch_model/,
   );
   assert.match(words.stdout, /ready to run\n$/);
 });
