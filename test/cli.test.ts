@@ -1,7 +1,6 @@
 // The command line as a user meets it: a process of its own, judged by its exit code, what it prints
 // and the files it leaves.
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -16,41 +15,11 @@ import {
   type Image,
   loadImage,
 } from '../lib/index.js';
-import { packageRoot } from '../lib/package-root.js';
+import { type Outcome, run, start } from './cli-process.js';
 import { demoCopy, demoModel, temporaryFolder, testImage } from './helpers.js';
 
 // One thread here and there: sums in another order would change last bits.
 configure({ threads: 1 });
-
-interface Outcome {
-  code: number | null;
-  stdout: string;
-  stderr: string;
-}
-
-function start(
-  args: string[],
-  env: NodeJS.ProcessEnv = {},
-): { child: ChildProcess; ended: Promise<Outcome> } {
-  const main = join(packageRoot, 'lib', 'cli', 'main.ts');
-  const child = spawn(process.execPath, ['--import', 'tsx', main, ...args], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, OMP_NUM_THREADS: '1', ...env },
-  });
-  const outcome: Outcome = { code: null, stdout: '', stderr: '' };
-  child.stdout?.on('data', (chunk) => {
-    outcome.stdout += chunk;
-  });
-  child.stderr?.on('data', (chunk) => {
-    outcome.stderr += chunk;
-  });
-  const ended = new Promise<Outcome>((resolve) => {
-    child.on('close', (code) => resolve({ ...outcome, code }));
-  });
-  return { child, ended };
-}
-
-const run = (args: string[], env?: NodeJS.ProcessEnv): Promise<Outcome> => start(args, env).ended;
 
 const prompt = ['--prompt', 'a fox, 3d style'];
 const model = ['--model', demoModel];
@@ -111,15 +80,13 @@ test('wrong usage ends with 2, says what is wrong and leaves no file', async (co
   const draw = ['txt2img', ...model, ...prompt];
   const cases: [string[], RegExp][] = [
     [[], /Usage: torchbrush/],
+    [['img2im'], /unknown command 'img2im'\s+\(Did you mean img2img\?\)/],
     [['txt2img', ...prompt, ...output], /required option '-m, --model <checkpoint>' not specified/],
     [
       [...draw, ...output, '--steps', 'many'],
       /'-s, --steps <number>' argument 'many' is invalid.*Not a number/,
     ],
-    [
-      [...draw, ...output, '--steps', '0'],
-      /^error: .* --steps .* 0 .*\(ERR_INVALID_ARGUMENT\)$/m,
-    ],
+    [[...draw, ...output, '--steps', '0'], /^error: .* --steps .* 0 .*\(ERR_INVALID_ARGUMENT\)$/m],
     // Found out before anything is drawn.
     [[...draw, '--output', join(folder, 'out.gif')], /out\.gif.*ends in \.png, \.jpg/],
     [[...draw, '--output', join(folder, 'missing', 'out.png')], /There is no folder .*missing/],
@@ -153,7 +120,7 @@ test('what fails ends with 1, one line and a code', async (context) => {
       { TORCHBRUSH_LIBTORCH: missing },
     ],
   ];
-  const outcomes = await Promise.all(cases.map(([args, , env]) => run(args, env)));
+  const outcomes = await Promise.all(cases.map(([args, , env]) => run(args, { env })));
   for (const [i, [, says]] of cases.entries()) {
     const { code, stderr } = outcomes[i] as Outcome;
     assert.equal(code, 1, stderr);
@@ -177,6 +144,20 @@ test('Ctrl-C in mid-run ends with 130 and leaves no file', async (context) => {
   assert.deepEqual(readdirSync(folder), []);
 });
 
+test('a second Ctrl-C ends the process at once', async (context) => {
+  const folder = temporaryFolder(context);
+  const { child, ended } = start([
+    ...['txt2img', ...model, ...prompt, '--steps', '999', '--output', join(folder, 'out.png')],
+  ]);
+  await mapped(child.pid, 'libtorch_cpu');
+  // While the process is busy with the first one, the second finds no handler any more.
+  child.kill('SIGINT');
+  child.kill('SIGINT');
+  const { code, killedBy } = await ended;
+  assert.ok(killedBy === 'SIGINT' || code === 130, `${code} ${killedBy}`);
+  assert.deepEqual(readdirSync(folder), []);
+});
+
 /** Waits until a process has opened a library: from then on it is at work. */
 async function mapped(pid: number | undefined, library: string): Promise<void> {
   for (let tries = 0; tries < 600; tries += 1) {
@@ -189,7 +170,9 @@ async function mapped(pid: number | undefined, library: string): Promise<void> {
 test('--help ends with 0', async () => {
   const [help, command] = await Promise.all([run(['--help']), run(['img2img', '--help'])]);
   assert.deepEqual([help.code, help.stderr], [0, '']);
-  for (const command of ['img2img', 'txt2img', 'export', 'inspect', 'doctor']) {
+  for (const command of [
+    ...['img2img', 'txt2img', 'upscale', 'inspect', 'convert', 'export', 'doctor', 'completion'],
+  ]) {
     assert.match(help.stdout, new RegExp(`^  ${command}\\b`, 'm'));
   }
   assert.equal(command.code, 0);
@@ -251,6 +234,43 @@ test('doctor shows what was found and draws a test picture', async () => {
   }
 });
 
+test('doctor goes on after a failure, and names the cure', async (context) => {
+  const missing = join(temporaryFolder(context), 'missing');
+  const { code, stdout, stderr } = await run(['doctor', '--json'], {
+    env: { TORCHBRUSH_LIBTORCH: missing },
+  });
+  assert.equal(code, 1);
+  const { ready, checks } = JSON.parse(stdout) as {
+    ready: boolean;
+    checks: { name: string; status: string; found: string }[];
+  };
+  assert.equal(ready, false);
+  const failed = checks.filter(({ status }) => status === 'failed');
+  assert.deepEqual(
+    failed.map(({ name }) => name),
+    ['libtorch'],
+  );
+  assert.match(failed[0]?.found ?? '', /TORCHBRUSH_LIBTORCH: no .*pip install torch/s);
+  assert.ok(checks.some(({ name, status }) => name === 'programs' && status === 'ok'));
+  assert.match(stderr, /^error: libtorch: .*ERR_LIBTORCH_NOT_FOUND\)\n$/s);
+});
+
+test('doctor tells of a libtorch that takes the process down', async (context) => {
+  const folder = temporaryFolder(context);
+  // What a libtorch for another CPU would do when it is opened.
+  const preload = join(folder, 'crash.mjs');
+  writeFileSync(
+    preload,
+    `if (process.argv.includes('--native')) process.kill(process.pid, 'SIGILL');`,
+  );
+  const { code, stdout, stderr } = await run(['doctor'], {
+    env: { NODE_OPTIONS: `--import ${preload}` },
+  });
+  assert.equal(code, 1);
+  assert.match(stdout, /^crash +FAILED .*SIGILL.*\n +→ .*instructions that this CPU lacks/m);
+  assert.match(stderr, /ERR_DOCTOR_CRASH/);
+});
+
 test('export makes nothing where the programs are there already', async () => {
   const { code, stdout, stderr } = await run(['export', demoModel, '--python', '/missing/python']);
   assert.deepEqual([code, stderr], [0, '']);
@@ -271,7 +291,7 @@ test('export takes the folder of a single component', async (context) => {
 test('export without a Python that starts names the interpreter', async (context) => {
   const folder = temporaryFolder(context);
   const args = ['export', join(demoModel, 'vae'), '--force', '--python', '/missing/python'];
-  const { code, stderr } = await run(args, { TORCHBRUSH_PROGRAMS: folder });
+  const { code, stderr } = await run(args, { env: { TORCHBRUSH_PROGRAMS: folder } });
   assert.equal(code, 1);
   assert.match(stderr, /\/missing\/python could not be started.*\(ERR_EXPORT_PYTHON\)\n$/);
   assert.deepEqual(readdirSync(folder), []);

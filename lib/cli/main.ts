@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 // The command line. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 import { reportFailure } from './output.js';
 import { buildProgram } from './program.js';
