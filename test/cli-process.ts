@@ -20,7 +20,7 @@ export interface RunOptions {
 }
 
 const tsx = import.meta.resolve('tsx');
-export const mainFile = join(packageRoot, 'lib', 'cli', 'main.ts');
+const mainFile = join(packageRoot, 'lib', 'cli', 'main.ts');
 
 /** What starts the command line, from any folder. */
 export const command: readonly string[] = [process.execPath, '--import', tsx, mainFile];

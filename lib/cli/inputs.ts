@@ -5,6 +5,7 @@ import { basename, extname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 
 import { InvalidArgumentError } from '../errors.js';
+import { signal } from './interrupt.js';
 import { isFolder } from './values.js';
 
 export interface Input {
@@ -119,12 +120,24 @@ export async function readPrompts(
   if (prompt.length > 0) {
     throw new InvalidArgumentError('Expected one of --prompt and --prompt-file but received both.');
   }
-  const content = promptFile === '-' ? await text(process.stdin) : await readText(promptFile);
+  const content = promptFile === '-' ? await readStandardInput() : await readText(promptFile);
   const lines = content.split(/\r?\n/).map((line) => line.trim());
   const prompts = lines.filter((line) => line !== '' && !line.startsWith('#'));
   if (prompts.length > 0) return prompts;
   const source = promptFile === '-' ? 'standard input' : promptFile;
   throw new InvalidArgumentError(`Expected a prompt on a line of its own, but ${source} has none.`);
+}
+
+/** @throws the signal's reason, also while nothing comes */
+async function readStandardInput(): Promise<string> {
+  const stop = () => process.stdin.destroy();
+  signal.addEventListener('abort', stop, { once: true });
+  try {
+    return await text(process.stdin);
+  } finally {
+    signal.removeEventListener('abort', stop);
+    signal.throwIfAborted();
+  }
 }
 
 async function readText(file: string): Promise<string> {

@@ -7,7 +7,7 @@ import type { DoctorFlags } from './doctor.js';
 import { type Check, systemChecks } from './doctor-checks.js';
 import { checkNative } from './doctor-native.js';
 import { signal } from './interrupt.js';
-import { printResult } from './output.js';
+import { printResult, reportFailure } from './output.js';
 
 /** In the child: one line of JSON for each check. */
 export async function nativeChecks(flags: DoctorFlags): Promise<void> {
@@ -29,7 +29,10 @@ export async function doctor(flags: DoctorFlags): Promise<void> {
   const [first] = failures;
   if (first === undefined) return;
   const message = `${first.name}: ${first.found}${first.cure === undefined ? '' : `\n${first.cure}`}`;
-  throw new TorchbrushError(message, { code: first.code ?? 'ERR_DOCTOR' });
+  const error = new TorchbrushError(message, { code: first.code ?? 'ERR_DOCTOR' });
+  // The report is one value, and the failure is in it.
+  if (flags.json === true) process.exitCode = reportFailure(error);
+  else throw error;
 }
 
 async function inChild({ selfTest }: DoctorFlags, tell: (check: Check) => void): Promise<void> {
