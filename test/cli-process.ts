@@ -25,9 +25,6 @@ const mainFile = join(packageRoot, 'lib', 'cli', 'main.ts');
 /** What starts the command line, from any folder. */
 export const command: readonly string[] = [process.execPath, '--import', tsx, mainFile];
 
-/** One thread: sums in another order would change last bits. */
-export const environment: NodeJS.ProcessEnv = { ...process.env, OMP_NUM_THREADS: '1' };
-
 export function start(
   args: readonly string[],
   { env = {}, input, cwd }: RunOptions = {},
@@ -35,7 +32,8 @@ export function start(
   const [node = '', ...rest] = command;
   const child = spawn(node, [...rest, ...args], {
     stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
-    env: { ...environment, ...env },
+    // One thread: sums in another order would change last bits.
+    env: { ...process.env, OMP_NUM_THREADS: '1', ...env },
     ...(cwd !== undefined && { cwd }),
   });
   const outcome: Outcome = { code: null, killedBy: null, stdout: '', stderr: '' };

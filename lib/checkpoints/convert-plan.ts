@@ -7,6 +7,7 @@ import { CheckpointError } from '../errors.js';
 import type { ConvertOptions } from './convert.js';
 import { openCheckpointFolder } from './folder.js';
 import { resolveCheckpoint } from './hub.js';
+import { withoutRevision } from './hub-settings.js';
 import { type JsonObject, readJsonObject } from './json.js';
 import { layoutOf } from './layouts.js';
 import { openConfiguration, openSingleFile, type SingleFileComponent } from './single-file.js';
@@ -46,7 +47,18 @@ export async function planFile({
     plan.networks.push({ name, className: part.className, file: weights, tensors });
     plan.texts.set(`${folder}config.json`, configOf(part));
   }
-  if (isSole) return plan;
+  if (isSole) {
+    if (config !== undefined) {
+      const { folder } = await resolveCheckpoint(config, withoutRevision(access));
+      takeVerbatim(plan, join(folder, 'config.json'), 'config.json');
+    }
+    return plan;
+  }
+  if (!components.has('unet')) {
+    throw new CheckpointError(
+      `${file} holds ${[...components.keys()].join(', ')} and no unet. Name the folder of that network alone with --config.`,
+    );
+  }
   if (config === undefined) {
     throw new CheckpointError(
       `${file} holds no tokenizer, and a folder needs one. Name a checkpoint of the same architecture with --config, a folder or a name on the hub; its weights are not needed.`,
@@ -58,6 +70,9 @@ export async function planFile({
   for (const name of partsOf(className)) index[name] = [null, null];
   for (const [name, { className: own }] of components) {
     index[name] = [/^CLIP/.test(own) ? 'transformers' : 'diffusers', own];
+    const folder = configuration.components.get(name)?.folder;
+    if (folder === undefined) continue;
+    takeVerbatim(plan, join(folder, 'config.json'), `${name}/config.json`);
   }
   for (const [name, { className: own, folder }] of configuration.components) {
     if (!name.startsWith('tokenizer')) continue;
@@ -65,9 +80,17 @@ export async function planFile({
     plan.copies.push(...(await filesOf(folder, `${name}/`)));
   }
   index.scheduler = ['diffusers', scheduler._class_name];
-  plan.texts.set('scheduler/scheduler_config.json', scheduler);
+  const schedulerFile = 'scheduler/scheduler_config.json';
+  plan.texts.set(schedulerFile, scheduler);
+  takeVerbatim(plan, join(configuration.folder, schedulerFile), schedulerFile);
   plan.texts.set('model_index.json', index);
   return plan;
+}
+
+/** Written anew, 1.0 would become 1, which transformers does not take for a float. */
+function takeVerbatim({ copies, texts }: ConversionPlan, from: string, to: string): void {
+  texts.delete(to);
+  copies.push({ from, to });
 }
 
 /** Parts that diffusers' class expects an entry for, also where there are none. */
