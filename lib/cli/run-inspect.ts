@@ -1,5 +1,6 @@
 // What inspect does: finds out what a path is, and says it in words or as JSON.
 import { resolveFile } from '../checkpoints/hub.js';
+import { HubError } from '../errors.js';
 import { demoModel } from '../package-root.js';
 import type { InspectFlags } from './inspect.js';
 import { type AdapterReport, inspectAdapter } from './inspect-adapter.js';
@@ -14,10 +15,17 @@ import { byteCount } from './progress.js';
 import { isFolder } from './values.js';
 
 export async function inspect(path: string, flags: InspectFlags): Promise<void> {
-  const report = await reportOn(path === 'demo' ? demoModel : path, flags);
+  const report = await reportOn(path === 'demo' ? demoModel : path, flags).catch(withWayOut);
   if (flags.json === true) printResult(JSON.stringify(report, undefined, 2));
   else printResult('components' in report ? inWords(report) : adapterInWords(report));
   if (!report.ready) process.exitCode = 1;
+}
+
+/** To the library, going without the network was somebody's wish. */
+function withWayOut(error: unknown): never {
+  if (!(error instanceof HubError) || error.code !== 'ERR_HUB_NOT_CACHED') throw error;
+  const message = `${error.message} Or add --online: it fetches the configurations alone.`;
+  throw new HubError(message, { code: error.code, cause: error });
 }
 
 async function reportOn(
