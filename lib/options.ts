@@ -6,16 +6,7 @@ import { native } from './native.js';
 import { type Scheduler, schedulerNames } from './schedulers/index.js';
 import { type DType, Tensor } from './tensor.js';
 
-/** The defaults of every pipeline option, diffusers' own. The command line and the docs read them. */
-export const defaults = {
-  strength: 0.8,
-  numInferenceSteps: 50,
-  guidanceScale: 7.5,
-  guidanceRescale: 0,
-  numImagesPerPrompt: 1,
-  eta: 0,
-  outputType: 'image',
-} as const;
+export { defaults } from './defaults.js';
 
 export type OutputType = 'image' | 'tensor' | 'latent';
 
