@@ -1,7 +1,7 @@
 // Makes the tarballs that users install: torchbrush with its binaries, and libtorch's CPU libraries.
 //   npm run package [-- --minors 2.13,2.14] [-- --out DIR]
-// Needs g++, cmake, binutils and Python 3 with pip. Works on a copy of the files that git has or would
-// add, so the checkout's own build stays.
+// Needs g++, cmake, binutils and Python 3 with pip. Works on a copy of the sources, so the checkout's own
+// build stays.
 import { execFileSync } from 'node:child_process';
 import {
   cpSync,
@@ -30,6 +30,12 @@ import { checkNeeded, checkSymbols } from './symbols.js';
 
 const platformPackage = '@torchbrush/libtorch-cpu-linux-x64';
 const megabyte = 1e6;
+
+/** What the package is built from and of. */
+const sources = [
+  ...['CMakeLists.txt', 'LICENSE', 'README.md', 'binding.gyp', 'package.json', 'tsconfig.json'],
+  ...['tsup.config.ts', 'lib', 'models', 'native', 'programs', 'scripts'],
+];
 
 const { values } = parseArgs({
   options: {
@@ -97,14 +103,8 @@ Simplified Software License.
 
 function packTorchbrush(): { file: string; limit: number } {
   const folder = fresh('torchbrush');
-  const listed = execFileSync('git', ['ls-files', '-coz', '--exclude-standard'], {
-    cwd: packageRoot,
-    encoding: 'utf8',
-  });
-  for (const name of listed.split('\0')) {
-    if (name === '' || !existsSync(join(packageRoot, name))) continue;
-    mkdirSync(dirname(join(folder, name)), { recursive: true });
-    cpSync(join(packageRoot, name), join(folder, name));
+  for (const name of sources) {
+    cpSync(join(packageRoot, name), join(folder, name), { recursive: true });
   }
   symlinkSync(join(packageRoot, 'node_modules'), join(folder, 'node_modules'));
   run('npx', ['tsup'], { cwd: folder });

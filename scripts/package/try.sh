@@ -88,9 +88,19 @@ flags=(--bundle --platform=node --log-level=warning --external:torchbrush)
 "$esbuild" draw.cjs "${flags[@]}" --format=cjs --outfile=bundle.cjs
 clean node bundle.mjs bundle-esm.png
 clean node bundle.cjs bundle-cjs.png
+# Electron's archive: native code finds what lies beside it, and only there.
+mkdir app.asar app.asar.unpacked app.asar.unpacked/node_modules
+cp draw.mjs app.asar/
+cp -Rl node_modules app.asar/
+for package in torchbrush @torchbrush; do mv "app.asar/node_modules/$package" app.asar.unpacked/node_modules/; done
+mkdir -p app.asar/node_modules/torchbrush app.asar/node_modules/@torchbrush/libtorch-cpu-linux-x64
+for file in torchbrush/package.json torchbrush/dist @torchbrush/libtorch-cpu-linux-x64/package.json; do
+  cp -R "app.asar.unpacked/node_modules/$file" "app.asar/node_modules/$file"
+done
+clean node app.asar/draw.mjs asar.png
 [ -s esm.png ] || { say 'no picture was drawn'; exit 1; }
-for picture in cjs worker cli bundle-esm bundle-cjs; do cmp esm.png "$picture.png"; done
-say 'six equal pictures: ES module, CommonJS, worker, command line, two bundles'
+for picture in cjs worker cli bundle-esm bundle-cjs asar; do cmp esm.png "$picture.png"; done
+say 'seven equal pictures: ES module, CommonJS, worker, command line, two bundles, archive of an app'
 
 # The best of five: other processes of the machine only add to it. Importing must not map libtorch.
 cat >import.mjs <<'JS'
