@@ -52,7 +52,7 @@ export function loadBootstrap(): Bootstrap {
     return require('node-gyp-build')(packageRoot) as Bootstrap;
   } catch (cause) {
     throw new LibtorchNotFoundError(
-      `torchbrush has no binary for ${process.platform}-${process.arch} here. In a checkout, build it with "npm run build:addon".`,
+      `torchbrush has no binary that runs on this ${process.platform}-${process.arch}: there are prebuilt ones for Linux on x86-64 with glibc 2.28 or newer. In a checkout, build one with "npm run build:addon". (${(cause as Error).message.split('\n')[0]})`,
       { code: 'ERR_ADDON_NOT_FOUND', cause },
     );
   }
