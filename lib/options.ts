@@ -2,7 +2,7 @@
 // point is trusted.
 import { expected, InvalidArgumentError } from './errors.js';
 import { Generator } from './generator.js';
-import { native } from './native.js';
+import { isCudaUsable, libtorchInUse, native } from './native.js';
 import { type Scheduler, schedulerNames } from './schedulers/index.js';
 import { type DType, Tensor } from './tensor.js';
 
@@ -138,7 +138,7 @@ export interface Placement {
   device: string;
 }
 
-/** `'auto'` means CUDA in float16 where a GPU answers, else the CPU in float32. */
+/** `'auto'` means CUDA in float16 where a GPU works, else the CPU in float32. */
 export function resolvePlacement(options: { dtype?: unknown; device?: unknown }): Placement {
   const wanted = options.device ?? 'auto';
   if (typeof wanted !== 'string' || !/^(auto|cpu|cuda(:\d+)?)$/.test(wanted)) {
@@ -151,7 +151,7 @@ export function resolvePlacement(options: { dtype?: unknown; device?: unknown })
     'bfloat16',
   ]);
   const gpus = wanted === 'cpu' ? 0 : native().cudaCount();
-  const device = wanted === 'auto' ? (gpus > 0 ? 'cuda:0' : 'cpu') : wanted;
+  const device = wanted === 'auto' ? (gpus > 0 && isCudaUsable(0) ? 'cuda:0' : 'cpu') : wanted;
   if (device === 'cpu') {
     if (dtype === 'float16') {
       throw expected(
@@ -165,11 +165,12 @@ export function resolvePlacement(options: { dtype?: unknown; device?: unknown })
   }
   const index = device === 'cuda' ? 0 : Number(device.slice('cuda:'.length));
   if (index >= gpus) {
+    const problem = libtorchInUse().cudaProblem;
     throw expected(
       gpus === 0 ? "'cpu' (no CUDA device answers)" : `cuda:0 to cuda:${gpus - 1}`,
       'device',
       wanted,
-      'Run "npx torchbrush doctor" to see what was found.',
+      `${problem === undefined ? '' : `libtorch's CUDA part could not be opened: ${problem}. `}Run "npx torchbrush doctor" to see what was found.`,
     );
   }
   return { device: `cuda:${index}`, dtype: dtype === 'auto' ? 'float16' : dtype };
