@@ -9,8 +9,6 @@
 #include <string>
 #include <utility>
 
-#include "../safetensors.h"
-
 namespace torchbrush {
 namespace {
 
@@ -102,21 +100,23 @@ bool CanPack(at::ScalarType type) {
   }
 }
 
-void PackedWeight::Set(at::Tensor plain, bool mapped) {
-  weight_ = std::move(plain);
-  mapped_ = mapped;
-  packed_ = false;
+void PackedWeight::Set(Source source) {
+  source_ = std::move(source);
+  packed_.reset();
+  layout_.reset();
 }
 
 const at::Tensor& PackedWeight::For(at::IntArrayRef sizes, const Pack& pack) {
-  if (packed_) return weight_;
+  if (packed_.defined()) return packed_;
   if (sizes_.empty()) sizes_ = sizes.vec();
-  at::Tensor fresh = pack(weight_, sizes_);
-  // A packer that had nothing to do gives back what it was given.
-  if (mapped_ && !(fresh.layout() == at::kStrided && fresh.is_alias_of(weight_))) ForgetPages(weight_);
-  weight_ = std::move(fresh);
-  packed_ = true;
-  return weight_;
+  const at::Tensor plain = source_();
+  at::Tensor packed = pack(plain, sizes_);
+  // A packer that had nothing to do gives back what it was given, which is only lent.
+  if (packed.layout() == at::kStrided && packed.is_alias_of(plain)) packed = packed.clone();
+  layout_ = PackedLayout::Recognise(plain, packed);
+  packed_ = std::move(packed);
+  source_ = nullptr;
+  return packed_;
 }
 
 PackedWeights UsePackedOperators(std::vector<Instruction>& instructions,
