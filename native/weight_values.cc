@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "cpu/low_rank.h"
 #include "errors.h"
 
 namespace torchbrush {
@@ -47,7 +48,7 @@ Product ReadProduct(const LowRankTerm& term, const Files& files) {
     const at::Tensor spread = middle.permute({0, 2, 3, 1}).matmul(down);
     down = spread.permute({0, 3, 1, 2}).flatten(1);
   }
-  return {up, down};
+  return {up.contiguous(), down.contiguous()};
 }
 
 at::Tensor Scratch::Lend(at::IntArrayRef shape, at::ScalarType type) {
@@ -77,7 +78,11 @@ void WeightValues::ReadRows(int64_t first, const at::Tensor& into) const {
   const uint64_t row_bytes = columns_ * c10::elementSize(base_.type);
   file_->Read(base_.offset + first * row_bytes, sum.nbytes(), sum.data_ptr());
   if (!products_.empty()) sum = sum.to(at::kFloat);
-  for (const auto& product : products_) sum.addmm_(product.up.narrow(0, first, rows), product.down);
+  for (const auto& product : products_) {
+    const int64_t rank = product.up.size(1);
+    AddLowRank(sum.data_ptr<float>(), product.up.const_data_ptr<float>() + first * rank,
+               product.down.const_data_ptr<float>(), rows, rank, columns_);
+  }
   if (!direct) into.copy_(sum);
 }
 
