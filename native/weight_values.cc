@@ -72,18 +72,21 @@ WeightValues::WeightValues(std::shared_ptr<const WeightFile> file, StoredValues 
 }
 
 void WeightValues::ReadRows(int64_t first, const at::Tensor& into) const {
-  const int64_t rows = into.size(0);
   const bool direct = type_ == base_.type && (products_.empty() || type_ == at::kFloat);
   at::Tensor sum = direct ? into : at::empty(into.sizes(), at::TensorOptions().dtype(base_.type));
   const uint64_t row_bytes = columns_ * c10::elementSize(base_.type);
   file_->Read(base_.offset + first * row_bytes, sum.nbytes(), sum.data_ptr());
   if (!products_.empty()) sum = sum.to(at::kFloat);
-  for (const auto& product : products_) {
-    const int64_t rank = product.up.size(1);
-    AddLowRank(sum.data_ptr<float>(), product.up.const_data_ptr<float>() + first * rank,
-               product.down.const_data_ptr<float>(), rows, rank, columns_);
-  }
+  AddProducts(first, sum);
   if (!direct) into.copy_(sum);
+}
+
+void WeightValues::AddProducts(int64_t first, const at::Tensor& sum) const {
+  for (const auto& [up, down] : products_) {
+    const int64_t rank = up.size(1);
+    AddLowRank(sum.data_ptr<float>(), up.const_data_ptr<float>() + first * rank, down.const_data_ptr<float>(),
+               sum.size(0), rank, columns_);
+  }
 }
 
 at::Tensor WeightValues::Read() const {
@@ -107,7 +110,7 @@ void WeightValues::Fill(const at::Tensor& whole) const {
       return;
     }
     const at::Tensor sum = base.to(at::kFloat, false, true).contiguous();
-    for (const auto& product : products_) sum.flatten(1).addmm_(product.up, product.down);
+    AddProducts(0, sum);
     whole.copy_(sum);
     return;
   }

@@ -74,6 +74,8 @@ class WeightValues {
 
  private:
   void Fill(const at::Tensor& whole) const;
+  // To float32 rows from `first` on.
+  void AddProducts(int64_t first, const at::Tensor& sum) const;
 
   std::shared_ptr<const WeightFile> file_;
   StoredValues base_;
