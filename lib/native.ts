@@ -73,6 +73,12 @@ export interface OperatorTime {
   seconds: number;
 }
 
+/**
+ * Where weights are between runs: on the device; on the host, to come as a whole and stay until they
+ * are sent away; or on the host, to come part by part as they are used.
+ */
+export type OffloadMode = 'none' | 'model' | 'sequential';
+
 export interface NativeNetwork {
   /** `null` where an optional input is absent. */
   run(inputs: (NativeTensor | null)[], outputs: readonly number[]): Promise<NativeTensor[]>;
@@ -82,6 +88,9 @@ export interface NativeNetwork {
   operators(given: readonly boolean[], outputs: readonly number[]): Record<string, number>;
   updateWeights(updates: readonly WeightUpdate[]): Promise<void>;
   replaceRows(parameter: string, first: number, rows: NativeTensor): Promise<void>;
+  setOffload(mode: OffloadMode): Promise<void>;
+  /** Weights that are offloaded go from the device until they are needed again. */
+  leave(): Promise<void>;
   dispose(): void;
 }
 
@@ -117,13 +126,26 @@ export interface Core {
     placements: Placement[],
     device: string,
     dtype: string,
+    offload: OffloadMode,
+    isSimulated: boolean,
   ): Promise<NativeNetwork>;
   cudaCount(): number;
   threads(count?: number): number;
   cpuCapability(): string;
-  counts(): Record<'tensors' | 'tensorBytes' | 'programs' | 'networks' | 'generators', number>;
+  counts(): NativeCounts;
+  /** For tests: weights beyond so many bytes find no memory there. */
+  limitWeights(place: string, bytes: number | null): void;
   stop(): void;
 }
+
+export type NativeCounts = Record<
+  'tensors' | 'tensorBytes' | 'programs' | 'networks' | 'generators',
+  number
+> & {
+  /** Bytes of weights by device, now and at most. */
+  weightBytes: Record<string, number>;
+  mostWeightBytes: Record<string, number>;
+};
 
 interface Bootstrap {
   folder: string;

@@ -1,5 +1,6 @@
 // Defaults and checks of what callers pass in. Each option is checked here, once; what is past this
 // point is trusted.
+import { checkDevice } from './devices.js';
 import { expected, InvalidArgumentError } from './errors.js';
 import { Generator } from './generator.js';
 import { native } from './native.js';
@@ -150,17 +151,14 @@ export interface Placement {
 /** `'auto'` means CUDA in float16 where a GPU answers, else the CPU in float32. */
 export function resolvePlacement(options: { dtype?: unknown; device?: unknown }): Placement {
   const wanted = options.device ?? 'auto';
-  if (typeof wanted !== 'string' || !/^(auto|cpu|cuda(:\d+)?)$/.test(wanted)) {
-    throw expected("'auto', 'cpu', 'cuda' or 'cuda:N'", 'device', wanted);
-  }
   const dtype = checkChoice(options.dtype ?? 'auto', 'dtype', [
     'auto',
     'float32',
     'float16',
     'bfloat16',
   ]);
-  const gpus = wanted === 'cpu' ? 0 : native().cudaCount();
-  const device = wanted === 'auto' ? (gpus > 0 ? 'cuda:0' : 'cpu') : wanted;
+  const automatic = () => (native().cudaCount() > 0 ? 'cuda:0' : 'cpu');
+  const device = checkDevice(wanted === 'auto' ? automatic() : wanted);
   if (device === 'cpu') {
     if (dtype === 'float16') {
       throw expected(
@@ -172,14 +170,5 @@ export function resolvePlacement(options: { dtype?: unknown; device?: unknown })
     }
     return { device, dtype: dtype === 'auto' ? 'float32' : dtype };
   }
-  const index = device === 'cuda' ? 0 : Number(device.slice('cuda:'.length));
-  if (index >= gpus) {
-    throw expected(
-      gpus === 0 ? "'cpu' (no CUDA device answers)" : `cuda:0 to cuda:${gpus - 1}`,
-      'device',
-      wanted,
-      'Run "npx torchbrush doctor" to see what was found.',
-    );
-  }
-  return { device: `cuda:${index}`, dtype: dtype === 'auto' ? 'float16' : dtype };
+  return { device, dtype: dtype === 'auto' ? 'float16' : dtype };
 }

@@ -18,6 +18,7 @@
 
 #include "device_thread.h"
 #include "errors.h"
+#include "ledger.h"
 
 namespace torchbrush {
 
@@ -59,6 +60,9 @@ class Core {
   const std::shared_ptr<ReleasedBuffers>& released() const { return released_; }
   void DrainReleased();
 
+  // Shared with networks, which may outlive the environment on a device's thread.
+  const std::shared_ptr<Ledger>& ledger() const { return ledger_; }
+
   LiveCounts counts;
   Napi::FunctionReference tensor_class;
   Napi::FunctionReference generator_class;
@@ -78,6 +82,7 @@ class Core {
   Napi::Env env_;
   std::map<std::string, std::unique_ptr<DeviceThread>> threads_;
   std::shared_ptr<ReleasedBuffers> released_ = std::make_shared<ReleasedBuffers>();
+  std::shared_ptr<Ledger> ledger_ = std::make_shared<Ledger>();
   std::atomic<bool> stopping_{false};
   Napi::ThreadSafeFunction wake_;
   std::mutex completions_mutex_;

@@ -126,10 +126,11 @@ at::Tensor AddProducts(const MappedFile& file, const StoredValues& base, const s
 
 }  // namespace
 
-Weights::Weights(const Program& program, const std::vector<Placement>& placements, c10::Device device,
+Weights::Weights(const Program& program, const std::vector<Placement>& placements, const Whereabouts& where,
                  at::ScalarType type, std::vector<Instruction>& instructions, std::vector<c10::IValue>& fixed)
-    : device_(device), type_(type), fixed_(fixed) {
-  const bool pack = device.is_cpu() && CanPack(type);
+    : device_(where.device), type_(type), fixed_(fixed), where_(where) {
+  if (where.offload != Offload::kNone) residence_ = std::make_unique<Residence>(where, fixed);
+  const bool pack = device_.is_cpu() && !where.is_simulated && CanPack(type);
   auto packed = pack ? UsePackedOperators(instructions, fixed) : PackedWeights();
   const std::set<ValueRef> tables = EmbeddingTables(instructions);
   std::unordered_map<std::string, const Parameter*> open;
@@ -152,6 +153,39 @@ Weights::Weights(const Program& program, const std::vector<Placement>& placement
   }
   if (!open.empty()) {
     throw CoreError("ERR_CHECKPOINT", "Parameter " + open.begin()->first + " was not filled.");
+  }
+  if (!residence_) booking_ = Book();
+}
+
+Booking Weights::Book() const {
+  int64_t bytes = 0;
+  for (const auto& [name, weight] : weights_) {
+    bytes += SizeOf(weight.stored.shape) * static_cast<int64_t>(c10::elementSize(type_));
+  }
+  return Booking(where_.ledger, where_.Name(), bytes);
+}
+
+void Weights::SetOffload(Offload offload) {
+  if (device_.is_cpu() && !where_.is_simulated) {
+    throw CoreError("ERR_INVALID_ARGUMENT", "Weights on the CPU cannot be offloaded.");
+  }
+  if (residence_ && offload == Offload::kNone) {
+    Booking booking = Book();
+    residence_->Return();
+    residence_.reset();
+    booking_ = std::move(booking);
+  } else if (residence_) {
+    residence_->SetOffload(offload);
+  } else if (offload != Offload::kNone) {
+    Whereabouts where = where_;
+    where.offload = offload;
+    auto residence = std::make_unique<Residence>(where, fixed_);
+    for (const auto& [name, weight] : weights_) {
+      residence->Keep(weight.place, fixed_[~weight.place].toTensor());
+    }
+    residence->Leave();
+    residence_ = std::move(residence);
+    booking_ = Booking();
   }
 }
 
@@ -201,7 +235,7 @@ void Weights::Change(Weight& weight, const std::vector<LowRankTerm>& terms, cons
   const at::Tensor sum = weight.stored.strides.empty()
                              ? AddProducts(*weight.file, weight.stored, products, type_)
                              : AddProductsTo(Mapped(weight), products, type_);
-  Set(weight, sum.to(device_), false);
+  Set(weight, sum.to(Target()), false);
 }
 
 void Weights::ReplaceRows(const std::string& parameter, int64_t first, const at::Tensor& rows) {
@@ -215,7 +249,7 @@ void Weights::ReplaceRows(const std::string& parameter, int64_t first, const at:
   table.narrow(0, 0, base.size(0)).copy_(base);
   table.narrow(0, first, rows.size(0)).copy_(rows);
   ForgetPages(base);
-  Set(weight, table.to(device_), false);
+  Set(weight, table.to(Target()), false);
 }
 
 Weights::Weight& Weights::Find(const std::string& parameter) {
@@ -233,6 +267,9 @@ at::Tensor Weights::Mapped(const Weight& weight) const {
 void Weights::Set(Weight& weight, at::Tensor tensor, bool mapped) {
   if (weight.packed) {
     weight.packed->Set(std::move(tensor), mapped);
+  } else if (residence_) {
+    residence_->Keep(weight.place, tensor);
+    residence_->Forget(weight.place);
   } else {
     fixed_[~weight.place] = std::move(tensor);
   }
@@ -244,7 +281,7 @@ void Weights::Restore(Weight& weight) {
   const bool mapped = base.is_same(stored);
   const bool floating = base.is_floating_point();
   if (!device_.is_cpu() || (floating && weight.stored.type != type_)) {
-    Set(weight, floating ? base.to(device_, type_) : base.to(device_), false);
+    Set(weight, floating ? base.to(Target(), type_) : base.to(Target()), false);
     if (mapped) ForgetPages(base);
   } else if (!mapped) {
     Set(weight, base, false);

@@ -9,6 +9,7 @@ import {
   isBatching,
   type NativeNetwork,
   type NativeTensor,
+  type OffloadMode,
   type OperatorTime,
   type Placement,
   type WeightUpdate,
@@ -16,12 +17,15 @@ import {
 import { type DType, Tensor } from '../tensor.js';
 import { Batching } from './batching.js';
 import { checkComponentConfig, readComponentConfig } from './component-config.js';
+import { isSimulatingAccelerator, Residence } from './offload.js';
 import { type LoadedProgram, loadPrograms } from './programs.js';
 
 export interface LoadNetworkOptions {
   dtype: DType;
   device: string;
   variant?: string | undefined;
+  /** Where the weights are between runs; `'none'`, on the device, unless given. */
+  offload?: OffloadMode | undefined;
 }
 
 /** All that a network is made of. */
@@ -37,6 +41,7 @@ export interface NetworkSource {
 
 interface EntryParts {
   native: NativeNetwork;
+  residence: Residence;
   inputs: readonly string[];
   optionalInputs: ReadonlySet<string>;
   outputs: readonly string[];
@@ -59,6 +64,8 @@ export class Network {
   readonly config: Readonly<JsonObject>;
   readonly dtype: DType;
   readonly device: string;
+  /** @internal Where the weights are. */
+  readonly residence: Residence;
   readonly #entries: Map<string, Entry>;
   #holders = 1;
 
@@ -67,12 +74,14 @@ export class Network {
     config: JsonObject,
     options: LoadNetworkOptions,
     entries: Map<string, Entry>,
+    residence: Residence,
   ) {
     this.className = className;
     this.config = Object.freeze(config);
     this.dtype = options.dtype;
     this.device = options.device;
     this.#entries = entries;
+    this.residence = residence;
   }
 
   /**
@@ -116,16 +125,19 @@ export class Network {
   ): Promise<Network> {
     const placements = place(programs, tensors, className, origin);
     const entries = new Map<string, Entry>();
+    const { device, dtype, offload = 'none' } = options;
+    const natives = () => [...entries.values()].map(({ native }) => native);
+    const residence = new Residence(natives, offload);
     try {
       for (const [name, { record, native }] of programs) {
         const filled = placements.get(name) ?? [];
         const network = await callAsync((core) =>
-          core.createNetwork(native, filled, options.device, options.dtype),
+          core.createNetwork(native, filled, device, dtype, offload, isSimulatingAccelerator()),
         );
         const parameters = new Map(native.parameters.map(({ name, shape }) => [name, shape]));
         const { inputs, outputs } = record;
         const optionalInputs = new Set(record.optionalInputs);
-        const entry = { native: network, inputs, optionalInputs, outputs, parameters };
+        const entry = { native: network, residence, inputs, optionalInputs, outputs, parameters };
         const batching = new Batching((given, wanted) => pass(entry, given, wanted));
         entries.set(name, { ...entry, batching });
       }
@@ -133,7 +145,7 @@ export class Network {
       for (const entry of entries.values()) entry.native.dispose();
       throw error;
     }
-    return new Network(className, config, options, entries);
+    return new Network(className, config, options, entries, residence);
   }
 
   /** The names of the inputs that an entry takes, those included that it can do without. */
@@ -185,7 +197,10 @@ export class Network {
     const program = this.#entry(entry);
     this.#check(program, inputs, outputs);
     const wanted = places(program, outputs);
-    const times = await callAsync(() => program.native.profile(handles(program, inputs), wanted));
+    const times = await callAsync(() => {
+      program.residence.beforeRun();
+      return program.native.profile(handles(program, inputs), wanted);
+    });
     return times.sort((a, b) => b.seconds - a.seconds);
   }
 
@@ -294,9 +309,10 @@ async function pass(
   inputs: Readonly<Record<string, Tensor>>,
   outputs: readonly string[],
 ): Promise<Tensor[]> {
-  const results = await callAsync(() =>
-    entry.native.run(handles(entry, inputs), places(entry, outputs)),
-  );
+  const results = await callAsync(() => {
+    entry.residence.beforeRun();
+    return entry.native.run(handles(entry, inputs), places(entry, outputs));
+  });
   return results.map((native) => new Tensor(native));
 }
 
