@@ -81,7 +81,11 @@ export type OffloadMode = 'none' | 'model' | 'sequential';
 
 export interface NativeNetwork {
   /** `null` where an optional input is absent. */
-  run(inputs: (NativeTensor | null)[], outputs: readonly number[]): Promise<NativeTensor[]>;
+  run(
+    inputs: (NativeTensor | null)[],
+    outputs: readonly number[],
+    names: readonly string[],
+  ): Promise<NativeTensor[]>;
   /** A run whose results are thrown away: what its operators took, by name. */
   profile(inputs: (NativeTensor | null)[], outputs: readonly number[]): Promise<OperatorTime[]>;
   /** How often each operator occurs in a run with the given inputs. */
@@ -91,6 +95,25 @@ export interface NativeNetwork {
   setOffload(mode: OffloadMode): Promise<void>;
   /** Weights that are offloaded go from the device until they are needed again. */
   leave(): Promise<void>;
+  dispose(): void;
+}
+
+/** A network that brings its own code; see `lib/networks/foreign.ts`. */
+export interface NativeForeign {
+  /** `outputs` is null where they have names; `metadata` is what an exporter wrote down. */
+  signature(entry: string): {
+    inputs: { name: string; optional: boolean }[];
+    outputs: number | null;
+    metadata: string;
+  };
+  fill(entry: string, placements: readonly Placement[], dtype: string): Promise<void>;
+  /** The named outputs; `order` has the names of those that have none of their own. */
+  run(
+    entry: string,
+    inputs: (NativeTensor | null)[],
+    outputs: readonly string[],
+    order: readonly string[],
+  ): Promise<NativeTensor[]>;
   dispose(): void;
 }
 
@@ -129,6 +152,13 @@ export interface Core {
     offload: OffloadMode,
     isSimulated: boolean,
   ): Promise<NativeNetwork>;
+  loadScript(
+    path: string,
+    device: string,
+    dtype: string,
+    entries: readonly string[],
+  ): Promise<NativeForeign>;
+  loadPackage(path: string, device: string, entries: readonly string[]): Promise<NativeForeign>;
   cudaCount(): number;
   threads(count?: number): number;
   cpuCapability(): string;

@@ -48,6 +48,11 @@ export function checkChoice<Choice extends string>(
   throw expected(choices.map((choice) => `'${choice}'`).join(', '), name, value);
 }
 
+export function checkBoolean(value: unknown, name: string): void {
+  if (value !== undefined && typeof value !== 'boolean')
+    throw expected('true or false', name, value);
+}
+
 export function checkFunction(value: unknown, name: string): void {
   if (value !== undefined && typeof value !== 'function') throw expected('a function', name, value);
 }

@@ -4,6 +4,7 @@
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
 #include "devices.h"
+#include "foreign.h"
 #include "generator.h"
 #include "network.h"
 #include "ops.h"
@@ -124,6 +125,7 @@ extern "C" __attribute__((visibility("default"))) napi_value torchbrush_core_ini
     GeneratorHandle::Define(env, exports);
     ProgramHandle::Define(env, exports);
     NetworkHandle::Define(env, exports);
+    ForeignHandle::Define(env, exports);
     DefineOps(env, exports);
     DefineDevices(env, exports);
     exports.Set("stop", Napi::Function::New(env, Stop));

@@ -68,6 +68,7 @@ class Core {
   Napi::FunctionReference generator_class;
   Napi::FunctionReference program_class;
   Napi::FunctionReference network_class;
+  Napi::FunctionReference foreign_class;
   // Hand-over of a C++ value to the constructor of the wrapping class.
   void* pending = nullptr;
 
@@ -124,6 +125,8 @@ Napi::Promise Core::Submit(c10::Device device, std::function<Result()> work,
       } catch (...) {
         job->deferred.Reject(ToJavaScript(env, DescribeCurrentException()).Value());
       }
+      // The device's thread may hold the job a little longer; what it made is JavaScript's alone.
+      job->result.reset();
     });
   });
   return job->deferred.Promise();

@@ -5,6 +5,7 @@
 #include <set>
 #include <utility>
 
+#include "arguments.h"
 #include "core.h"
 #include "tensor.h"
 
@@ -142,44 +143,6 @@ std::vector<at::Tensor> Network::Run(std::vector<at::Tensor> inputs, const std::
 
 namespace {
 
-// None where there is no list.
-std::vector<int64_t> ReadSizes(const Napi::Value& value) {
-  std::vector<int64_t> integers;
-  if (!value.IsArray()) return integers;
-  auto list = value.As<Napi::Array>();
-  for (uint32_t i = 0; i < list.Length(); ++i) {
-    integers.push_back(list.Get(i).As<Napi::Number>().Int64Value());
-  }
-  return integers;
-}
-
-std::vector<int32_t> ReadIntegers(const Napi::Value& value) {
-  auto list = value.As<Napi::Array>();
-  std::vector<int32_t> integers;
-  for (uint32_t i = 0; i < list.Length(); ++i) {
-    integers.push_back(list.Get(i).As<Napi::Number>().Int32Value());
-  }
-  return integers;
-}
-
-// Undefined where an optional input is absent.
-std::vector<at::Tensor> ReadInputs(const Napi::Value& value) {
-  auto handles = value.As<Napi::Array>();
-  std::vector<at::Tensor> inputs;
-  for (uint32_t i = 0; i < handles.Length(); ++i) {
-    const Napi::Value handle = handles.Get(i);
-    inputs.push_back(handle.IsNull() ? at::Tensor() : TensorHandle::Get(handle));
-  }
-  return inputs;
-}
-
-StoredValues ReadStored(const Napi::Object& entry) {
-  return {entry.Get("file").As<Napi::String>(),
-          static_cast<uint64_t>(entry.Get("offset").As<Napi::Number>().Int64Value()),
-          ParseDType(entry.Get("dtype").As<Napi::String>()), ReadSizes(entry.Get("shape")),
-          ReadSizes(entry.Get("strides"))};
-}
-
 LowRankTerm ReadTerm(const Napi::Object& term) {
   const auto stored = [&](const char* name) { return ReadStored(term.Get(name).As<Napi::Object>()); };
   LowRankTerm read{stored("up"), stored("down"), std::nullopt, term.Get("scale").As<Napi::Number>()};
@@ -206,15 +169,10 @@ Napi::Value CreateNetwork(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   return Guarded(env, [&]() -> Napi::Value {
     auto program = ProgramHandle::Get(info[0]);
-    auto list = info[1].As<Napi::Array>();
     const Whereabouts where{ParseDevice(info[2].As<Napi::String>()), Core::Of(env).ledger(),
                             ParseOffload(info[4].As<Napi::String>()), info[5].ToBoolean()};
     const at::ScalarType type = ParseDType(info[3].As<Napi::String>());
-    std::vector<Placement> placements;
-    for (uint32_t i = 0; i < list.Length(); ++i) {
-      auto entry = list.Get(i).As<Napi::Object>();
-      placements.push_back({entry.Get("parameter").As<Napi::String>(), ReadStored(entry)});
-    }
+    std::vector<Placement> placements = ReadPlacements(info[1]);
     using Made = std::shared_ptr<Network>;
     return Core::Of(env).Submit<Made>(
         where.device,
@@ -277,13 +235,7 @@ Napi::Value NetworkHandle::Run(const Napi::CallbackInfo& info) {
         [network = network_, inputs = std::move(inputs), outputs = std::move(outputs), &core] {
           return network->Run(inputs, outputs, core.stopping());
         },
-        [](Napi::Env inner, Results&& tensors) -> Napi::Value {
-          auto list = Napi::Array::New(inner, tensors.size());
-          for (uint32_t i = 0; i < tensors.size(); ++i) {
-            list[i] = TensorHandle::Wrap(inner, std::move(tensors[i]));
-          }
-          return list;
-        });
+        [](Napi::Env inner, Results&& tensors) -> Napi::Value { return WrapAll(inner, std::move(tensors)); });
   });
 }
 

@@ -23,6 +23,7 @@ export interface ComponentSource extends Placement {
   name: string;
   variant: string | undefined;
   offload: OffloadMode;
+  trustTorchScript: boolean;
 }
 
 /** A kind of part: how it is recognised and read. */
@@ -93,6 +94,7 @@ export interface ComponentProgress {
 export interface LoadOptions<Components> extends Placement {
   variant: string | undefined;
   offload: OffloadMode;
+  trustTorchScript: boolean;
   config: PipelineConfig;
   overrides: ComponentOverrides<Components>;
   /** Where the second checkpoint is, for families that have one; else the first one names it. */
@@ -152,8 +154,8 @@ export async function loadComponents<Components extends ComponentSet>(
   checkpoint: CheckpointFolder,
   options: LoadOptions<Components>,
 ): Promise<Components> {
-  const { signal, onProgress, variant, dtype, device, offload } = options;
-  const placement = { variant, dtype, device, offload };
+  const { signal, onProgress, variant, dtype, device, offload, trustTorchScript } = options;
+  const placement = { variant, dtype, device, offload, trustTorchScript };
   const overrides = options.overrides as Record<string, unknown>;
   const isThere = ([key, slot]: [string, AnySlot]) =>
     overrides[key] !== null &&

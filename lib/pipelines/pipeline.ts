@@ -402,7 +402,8 @@ export async function loadPipeline<Components extends ComponentSet, Pipeline>(
 ): Promise<Pipeline> {
   checkLoadingOptions(Class.family, options);
   const access = accessOf(options);
-  const { dtype, device, variant, offload = 'none', onProgress, signal, ...rest } = options;
+  const { dtype, device, variant, onProgress, signal, ...others } = options;
+  const { offload = 'none', trustTorchScript = false, ...rest } = others;
   for (const name of hubOptionNames) delete rest[name];
   const { connected, parts: own } = splitConnected(Class.family, rest);
   const { config: given, parts } = splitConfig(Class.family, own);
@@ -416,6 +417,7 @@ export async function loadPipeline<Components extends ComponentSet, Pipeline>(
     ...placement,
     variant,
     offload: mode,
+    trustTorchScript,
     config,
     overrides,
     connected,
