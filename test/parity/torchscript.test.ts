@@ -17,6 +17,7 @@ import { Network } from '../../lib/networks/network.js';
 import { full } from '../../lib/ops.js';
 import { packageRoot } from '../../lib/package-root.js';
 import { ensurePython } from '../../scripts/python.js';
+import { someLayers, write } from '../adapter-files.js';
 import { distance, pixelsOf } from '../drawing.js';
 import { pythonEnvironment, pythonScripts, runFolder } from './workspace.js';
 
@@ -130,11 +131,12 @@ test('inputs, outputs and methods that an archive lacks are typed errors', async
 });
 
 test('adapters cannot change an archive, and say so', async () => {
-  const file = join(packageRoot, 'package.json');
+  const file = write(folder, 'adapter', someLayers(1));
   using pipe = await StableDiffusionImg2ImgPipeline.fromPretrained(folder, {
     trustTorchScript: true,
   });
-  await assert.rejects(pipe.loadLoraWeights(file), /./);
+  await assert.rejects(pipe.loadLoraWeights(file), { code: 'ERR_CHECKPOINT' });
+  assert.deepEqual(pipe.getListAdapters(), []);
   rmSync(join(folder, 'unet', 'model.pt'));
   await assert.rejects(
     Network.load(join(folder, 'unet'), 'UNet2DConditionModel', {
