@@ -148,6 +148,10 @@ test('a part that finds no memory is a typed error, and the next try finds all i
   limit(Math.floor(bytesOf('unet') / 2));
   await assert.rejects(pixels(), OutOfMemoryError);
   await settledAway();
+  using sample = full([1, pipe.components.unet.inChannels, 8, 8], 0.5);
+  using text = full([1, 24, 128], 0.5);
+  await assert.rejects(pipe.components.unet.predict(sample, 1, text), OutOfMemoryError);
+  assert.equal(here(), 0, 'the groups that had found room are gone');
   // What comes part by part is content with it.
   pipe.enableSequentialCpuOffload();
   assert.deepEqual(await pixels(), expected);
