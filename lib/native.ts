@@ -71,15 +71,47 @@ export interface OperatorTime {
   seconds: number;
 }
 
+/**
+ * Where weights are between runs: on the device; on the host, to come as a whole and stay until they
+ * are sent away; or on the host, to come part by part as they are used.
+ */
+export type OffloadMode = 'none' | 'model' | 'sequential';
+
 export interface NativeNetwork {
   /** `null` where an optional input is absent. */
-  run(inputs: (NativeTensor | null)[], outputs: readonly number[]): Promise<NativeTensor[]>;
+  run(
+    inputs: (NativeTensor | null)[],
+    outputs: readonly number[],
+    names: readonly string[],
+  ): Promise<NativeTensor[]>;
   /** A run whose results are thrown away: what its operators took, by name. */
   profile(inputs: (NativeTensor | null)[], outputs: readonly number[]): Promise<OperatorTime[]>;
   /** How often each operator occurs in a run with the given inputs. */
   operators(given: readonly boolean[], outputs: readonly number[]): Record<string, number>;
   updateWeights(updates: readonly WeightUpdate[]): Promise<void>;
   replaceRows(parameter: string, first: number, rows: NativeTensor): Promise<void>;
+  setOffload(mode: OffloadMode): Promise<void>;
+  /** Weights that are offloaded go from the device until they are needed again. */
+  leave(): Promise<void>;
+  dispose(): void;
+}
+
+/** A network that brings its own code; see `lib/networks/foreign.ts`. */
+export interface NativeForeign {
+  /** `outputs` is null where they have names; `metadata` is what an exporter wrote down. */
+  signature(entry: string): {
+    inputs: { name: string; optional: boolean }[];
+    outputs: number | null;
+    metadata: string;
+  };
+  fill(entry: string, placements: readonly Placement[], dtype: string): Promise<void>;
+  /** The named outputs; `order` has the names of those that have none of their own. */
+  run(
+    entry: string,
+    inputs: (NativeTensor | null)[],
+    outputs: readonly string[],
+    order: readonly string[],
+  ): Promise<NativeTensor[]>;
   dispose(): void;
 }
 
@@ -115,15 +147,35 @@ export interface Core {
     placements: Placement[],
     device: string,
     dtype: string,
+    offload: OffloadMode,
+    isSimulated: boolean,
   ): Promise<NativeNetwork>;
+  loadScript(
+    path: string,
+    device: string,
+    dtype: string,
+    entries: readonly string[],
+  ): Promise<NativeForeign>;
+  loadPackage(path: string, device: string, entries: readonly string[]): Promise<NativeForeign>;
   cudaCount(): number;
   /** Runs a kernel on a GPU; why it could not, unless it could. */
   probeCuda(index: number): string | undefined;
   threads(count?: number): number;
   cpuCapability(): string;
-  counts(): Record<'tensors' | 'tensorBytes' | 'programs' | 'networks' | 'generators', number>;
+  counts(): NativeCounts;
+  /** For tests: weights beyond so many bytes find no memory there. */
+  limitWeights(place: string, bytes: number | null): void;
   stop(): void;
 }
+
+export type NativeCounts = Record<
+  'tensors' | 'tensorBytes' | 'programs' | 'networks' | 'generators',
+  number
+> & {
+  /** Bytes of weights by device, now and at most. */
+  weightBytes: Record<string, number>;
+  mostWeightBytes: Record<string, number>;
+};
 
 export interface LoadedLibtorch extends Libtorch {
   /** Full version, `2.13.0`. */

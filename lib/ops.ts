@@ -71,6 +71,11 @@ export function narrow(tensor: Tensor, dim: number, start: number, length: numbe
   return run('narrow', tensor.native, dim, start, length);
 }
 
+/** Puts numbers into a tensor's own memory: only for one that nobody else has seen yet. */
+export function overwrite(target: Tensor, source: Tensor): void {
+  run('copy_', target.native, source.native).dispose();
+}
+
 /** Tiles: a, b → a, b, a, b. */
 export function repeat(tensor: Tensor, repeats: readonly number[]): Tensor {
   return run('repeat', tensor.native, repeats);
@@ -123,6 +128,10 @@ export function abs(tensor: Tensor): Tensor {
 
 export function exp(tensor: Tensor): Tensor {
   return run('exp', tensor.native);
+}
+
+export function log(tensor: Tensor): Tensor {
+  return run('log', tensor.native);
 }
 
 export function sin(tensor: Tensor): Tensor {

@@ -1,8 +1,9 @@
 // Defaults and checks of what callers pass in. Each option is checked here, once; what is past this
 // point is trusted.
+import { checkDevice } from './devices.js';
 import { expected, InvalidArgumentError } from './errors.js';
 import { Generator } from './generator.js';
-import { isCudaUsable, libtorchInUse, native } from './native.js';
+import { isCudaUsable, native } from './native.js';
 import { type Scheduler, schedulerNames } from './schedulers/index.js';
 import { type DType, Tensor } from './tensor.js';
 
@@ -36,6 +37,11 @@ export function checkChoice<Choice extends string>(
 ): Choice {
   if (choices.includes(value as Choice)) return value as Choice;
   throw expected(choices.map((choice) => `'${choice}'`).join(', '), name, value);
+}
+
+export function checkBoolean(value: unknown, name: string): void {
+  if (value !== undefined && typeof value !== 'boolean')
+    throw expected('true or false', name, value);
 }
 
 export function checkFunction(value: unknown, name: string): void {
@@ -141,17 +147,14 @@ export interface Placement {
 /** `'auto'` means CUDA in float16 where a GPU works, else the CPU in float32. */
 export function resolvePlacement(options: { dtype?: unknown; device?: unknown }): Placement {
   const wanted = options.device ?? 'auto';
-  if (typeof wanted !== 'string' || !/^(auto|cpu|cuda(:\d+)?)$/.test(wanted)) {
-    throw expected("'auto', 'cpu', 'cuda' or 'cuda:N'", 'device', wanted);
-  }
   const dtype = checkChoice(options.dtype ?? 'auto', 'dtype', [
     'auto',
     'float32',
     'float16',
     'bfloat16',
   ]);
-  const gpus = wanted === 'cpu' ? 0 : native().cudaCount();
-  const device = wanted === 'auto' ? (gpus > 0 && isCudaUsable(0) ? 'cuda:0' : 'cpu') : wanted;
+  const automatic = () => (native().cudaCount() > 0 && isCudaUsable(0) ? 'cuda:0' : 'cpu');
+  const device = checkDevice(wanted === 'auto' ? automatic() : wanted);
   if (device === 'cpu') {
     if (dtype === 'float16') {
       throw expected(
@@ -163,15 +166,5 @@ export function resolvePlacement(options: { dtype?: unknown; device?: unknown })
     }
     return { device, dtype: dtype === 'auto' ? 'float32' : dtype };
   }
-  const index = device === 'cuda' ? 0 : Number(device.slice('cuda:'.length));
-  if (index >= gpus) {
-    const problem = libtorchInUse().cudaProblem;
-    throw expected(
-      gpus === 0 ? "'cpu' (no CUDA device answers)" : `cuda:0 to cuda:${gpus - 1}`,
-      'device',
-      wanted,
-      `${problem === undefined ? '' : `libtorch's CUDA part could not be opened: ${problem}. `}Run "npx torchbrush doctor" to see what was found.`,
-    );
-  }
-  return { device: `cuda:${index}`, dtype: dtype === 'auto' ? 'float16' : dtype };
+  return { device, dtype: dtype === 'auto' ? 'float16' : dtype };
 }

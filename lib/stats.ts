@@ -8,12 +8,17 @@ export interface MemoryStats {
   tensorBytes: number;
   /** Loaded networks: an autoencoder counts two, one each way. */
   networks: number;
+  /** Bytes of their weights by device; absent where no network is loaded. */
+  weightBytes?: Record<string, number>;
 }
 
 /** Counts that return to where they were once everything made is disposed. */
 export function memoryStats(): MemoryStats {
-  const { tensors, tensorBytes, networks } = native().counts();
-  return { tensors, tensorBytes, networks };
+  const { tensors, tensorBytes, networks, weightBytes } = native().counts();
+  const used = Object.entries(weightBytes).filter(([, bytes]) => bytes > 0);
+  const stats: MemoryStats = { tensors, tensorBytes, networks };
+  if (used.length > 0) stats.weightBytes = Object.fromEntries(used);
+  return stats;
 }
 
 export interface DeviceInfo {

@@ -1,3 +1,4 @@
+import { checkDevice } from './devices.js';
 import { expected, fromNative } from './errors.js';
 import { call, type NativeTensor } from './native.js';
 
@@ -162,6 +163,7 @@ export class Tensor {
     this.#check();
     const { dtype = this.dtype, device = this.device } = options;
     if (dtype === this.dtype && device === this.device) return this.alias();
+    if (device !== this.device) checkDevice(device);
     return call((core) => {
       const convert = core.operator('aten::to', 'device');
       return new Tensor(convert(this.#native, device, dtype) as NativeTensor);

@@ -4,6 +4,7 @@
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
 #include "devices.h"
+#include "foreign.h"
 #include "generator.h"
 #include "network.h"
 #include "ops.h"
@@ -86,7 +87,23 @@ Napi::Value Counts(const Napi::CallbackInfo& info) {
   result.Set("programs", static_cast<double>(core.counts.programs));
   result.Set("networks", static_cast<double>(core.counts.networks));
   result.Set("generators", static_cast<double>(core.counts.generators));
+  auto weights = Napi::Object::New(info.Env());
+  auto most = Napi::Object::New(info.Env());
+  for (const auto& [place, account] : core.ledger()->Accounts()) {
+    weights.Set(place, static_cast<double>(account.now));
+    most.Set(place, static_cast<double>(account.most));
+  }
+  result.Set("weightBytes", weights);
+  result.Set("mostWeightBytes", most);
   return result;
+}
+
+// limitWeights(place, bytes | null), for tests: weights beyond it find no memory.
+Napi::Value LimitWeights(const Napi::CallbackInfo& info) {
+  std::optional<int64_t> bytes;
+  if (info[1].IsNumber()) bytes = info[1].As<Napi::Number>().Int64Value();
+  Core::Of(info.Env()).ledger()->SetLimit(info[0].As<Napi::String>(), bytes);
+  return info.Env().Undefined();
 }
 
 }  // namespace
@@ -110,10 +127,12 @@ extern "C" __attribute__((visibility("default"))) napi_value torchbrush_core_ini
     GeneratorHandle::Define(env, exports);
     ProgramHandle::Define(env, exports);
     NetworkHandle::Define(env, exports);
+    ForeignHandle::Define(env, exports);
     DefineOps(env, exports);
     DefineDevices(env, exports);
     exports.Set("stop", Napi::Function::New(env, Stop));
     exports.Set("counts", Napi::Function::New(env, Counts));
+    exports.Set("limitWeights", Napi::Function::New(env, LimitWeights));
     return exports;
   } catch (const Napi::Error& error) {
     error.ThrowAsJavaScriptException();

@@ -18,6 +18,7 @@
 
 #include "device_thread.h"
 #include "errors.h"
+#include "ledger.h"
 
 namespace torchbrush {
 
@@ -59,11 +60,15 @@ class Core {
   const std::shared_ptr<ReleasedBuffers>& released() const { return released_; }
   void DrainReleased();
 
+  // Shared with networks, which may outlive the environment on a device's thread.
+  const std::shared_ptr<Ledger>& ledger() const { return ledger_; }
+
   LiveCounts counts;
   Napi::FunctionReference tensor_class;
   Napi::FunctionReference generator_class;
   Napi::FunctionReference program_class;
   Napi::FunctionReference network_class;
+  Napi::FunctionReference foreign_class;
   // Hand-over of a C++ value to the constructor of the wrapping class.
   void* pending = nullptr;
 
@@ -78,6 +83,7 @@ class Core {
   Napi::Env env_;
   std::map<std::string, std::unique_ptr<DeviceThread>> threads_;
   std::shared_ptr<ReleasedBuffers> released_ = std::make_shared<ReleasedBuffers>();
+  std::shared_ptr<Ledger> ledger_ = std::make_shared<Ledger>();
   std::atomic<bool> stopping_{false};
   Napi::ThreadSafeFunction wake_;
   std::mutex completions_mutex_;
@@ -119,6 +125,8 @@ Napi::Promise Core::Submit(c10::Device device, std::function<Result()> work,
       } catch (...) {
         job->deferred.Reject(ToJavaScript(env, DescribeCurrentException()).Value());
       }
+      // The device's thread may hold the job a little longer; what it made is JavaScript's alone.
+      job->result.reset();
     });
   });
   return job->deferred.Promise();

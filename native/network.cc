@@ -5,6 +5,7 @@
 #include <set>
 #include <utility>
 
+#include "arguments.h"
 #include "core.h"
 #include "run_memory.h"
 #include "tensor.h"
@@ -12,12 +13,12 @@
 namespace torchbrush {
 
 Network::Network(std::shared_ptr<const Program> program, const std::vector<Placement>& placements,
-                 c10::Device device, at::ScalarType type)
+                 const Whereabouts& where, at::ScalarType type)
     : program_(std::move(program)),
       fixed_(program_->constants),
       instructions_(program_->instructions),
-      weights_(*program_, placements, device, type, instructions_, fixed_),
-      device_(device) {}
+      weights_(*program_, placements, where, type, instructions_, fixed_),
+      device_(where.device) {}
 
 // Where the value of every slot lies when some inputs are absent.
 std::vector<ValueRef> Network::PlacesWithout(const std::vector<bool>& absent) const {
@@ -98,7 +99,7 @@ std::vector<at::Tensor> Network::Run(std::vector<at::Tensor> inputs, const std::
   for (const auto& input : inputs) absent.push_back(!input.defined());
   auto known = plans_.find({absent, outputs});
   if (known == plans_.end()) known = plans_.emplace(Wanted(absent, outputs), MakePlan(absent, outputs)).first;
-  const Plan& plan = known->second;
+  Plan& plan = known->second;
   std::vector<c10::IValue> slots(program_->slot_count);
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (absent[i]) continue;
@@ -106,7 +107,9 @@ std::vector<at::Tensor> Network::Run(std::vector<at::Tensor> inputs, const std::
     slots[i] = four ? inputs[i].contiguous(at::MemoryFormat::ChannelsLast) : std::move(inputs[i]);
   }
   torch::jit::Stack stack;
+  const auto weights = BringWeights(plan);
   for (const auto& step : plan.steps) {
+    if (weights) weights->Before(static_cast<size_t>(&step - plan.steps.data()));
     if (stop) throw CoreError("ERR_DISPOSED", "The process is shutting down.");
     const Instruction& instruction = *step.instruction;
     for (size_t i = 0; i < step.inputs.size(); ++i) {
@@ -132,6 +135,7 @@ std::vector<at::Tensor> Network::Run(std::vector<at::Tensor> inputs, const std::
     stack.clear();
   }
   weights_.ReleaseScratch();
+  if (weights) weights->Before(plan.steps.size());
   std::vector<at::Tensor> results;
   for (const ValueRef place : plan.outputs) {
     const c10::IValue& value = place >= 0 ? slots[place] : fixed_[~place];
@@ -141,44 +145,6 @@ std::vector<at::Tensor> Network::Run(std::vector<at::Tensor> inputs, const std::
 }
 
 namespace {
-
-// None where there is no list.
-std::vector<int64_t> ReadSizes(const Napi::Value& value) {
-  std::vector<int64_t> integers;
-  if (!value.IsArray()) return integers;
-  auto list = value.As<Napi::Array>();
-  for (uint32_t i = 0; i < list.Length(); ++i) {
-    integers.push_back(list.Get(i).As<Napi::Number>().Int64Value());
-  }
-  return integers;
-}
-
-std::vector<int32_t> ReadIntegers(const Napi::Value& value) {
-  auto list = value.As<Napi::Array>();
-  std::vector<int32_t> integers;
-  for (uint32_t i = 0; i < list.Length(); ++i) {
-    integers.push_back(list.Get(i).As<Napi::Number>().Int32Value());
-  }
-  return integers;
-}
-
-// Undefined where an optional input is absent.
-std::vector<at::Tensor> ReadInputs(const Napi::Value& value) {
-  auto handles = value.As<Napi::Array>();
-  std::vector<at::Tensor> inputs;
-  for (uint32_t i = 0; i < handles.Length(); ++i) {
-    const Napi::Value handle = handles.Get(i);
-    inputs.push_back(handle.IsNull() ? at::Tensor() : TensorHandle::Get(handle));
-  }
-  return inputs;
-}
-
-StoredValues ReadStored(const Napi::Object& entry) {
-  return {entry.Get("file").As<Napi::String>(),
-          static_cast<uint64_t>(entry.Get("offset").As<Napi::Number>().Int64Value()),
-          ParseDType(entry.Get("dtype").As<Napi::String>()), ReadSizes(entry.Get("shape")),
-          ReadSizes(entry.Get("strides"))};
-}
 
 LowRankTerm ReadTerm(const Napi::Object& term) {
   const auto stored = [&](const char* name) { return ReadStored(term.Get(name).As<Napi::Object>()); };
@@ -201,24 +167,20 @@ std::vector<WeightUpdate> ReadUpdates(const Napi::Array& list) {
   return updates;
 }
 
-// createNetwork(program, placements, device, dtype): promise of a NativeNetwork.
+// createNetwork(program, placements, device, dtype, offload, isSimulated): promise of a NativeNetwork.
 Napi::Value CreateNetwork(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   return Guarded(env, [&]() -> Napi::Value {
     auto program = ProgramHandle::Get(info[0]);
-    auto list = info[1].As<Napi::Array>();
-    const c10::Device device = ParseDevice(info[2].As<Napi::String>());
+    const Whereabouts where{ParseDevice(info[2].As<Napi::String>()), Core::Of(env).ledger(),
+                            ParseOffload(info[4].As<Napi::String>()), info[5].ToBoolean()};
     const at::ScalarType type = ParseDType(info[3].As<Napi::String>());
-    std::vector<Placement> placements;
-    for (uint32_t i = 0; i < list.Length(); ++i) {
-      auto entry = list.Get(i).As<Napi::Object>();
-      placements.push_back({entry.Get("parameter").As<Napi::String>(), ReadStored(entry)});
-    }
+    std::vector<Placement> placements = ReadPlacements(info[1]);
     using Made = std::shared_ptr<Network>;
     return Core::Of(env).Submit<Made>(
-        device,
-        [program, placements = std::move(placements), device, type] {
-          return std::make_shared<Network>(program, placements, device, type);
+        where.device,
+        [program, placements = std::move(placements), where, type] {
+          return std::make_shared<Network>(program, placements, where, type);
         },
         [](Napi::Env inner, Made&& network) -> Napi::Value {
           Core& core = Core::Of(inner);
@@ -239,7 +201,8 @@ void NetworkHandle::Define(Napi::Env env, Napi::Object exports) {
        InstanceMethod<&NetworkHandle::Operators>("operators"),
        InstanceMethod<&NetworkHandle::UpdateWeights>("updateWeights"),
        InstanceMethod<&NetworkHandle::ReplaceRows>("replaceRows"),
-       InstanceMethod<&NetworkHandle::Dispose>("dispose")});
+       InstanceMethod<&NetworkHandle::SetOffload>("setOffload"),
+       InstanceMethod<&NetworkHandle::Leave>("leave"), InstanceMethod<&NetworkHandle::Dispose>("dispose")});
   Core::Of(env).network_class = Napi::Persistent(constructor);
   exports.Set("createNetwork", Napi::Function::New(env, CreateNetwork));
 }
@@ -275,13 +238,7 @@ Napi::Value NetworkHandle::Run(const Napi::CallbackInfo& info) {
         [network = network_, inputs = std::move(inputs), outputs = std::move(outputs), &core] {
           return network->Run(inputs, outputs, core.stopping());
         },
-        [](Napi::Env inner, Results&& tensors) -> Napi::Value {
-          auto list = Napi::Array::New(inner, tensors.size());
-          for (uint32_t i = 0; i < tensors.size(); ++i) {
-            list[i] = TensorHandle::Wrap(inner, std::move(tensors[i]));
-          }
-          return list;
-        });
+        [](Napi::Env inner, Results&& tensors) -> Napi::Value { return WrapAll(inner, std::move(tensors)); });
   });
 }
 

@@ -27,7 +27,7 @@ using Profile = std::map<std::string, OperatorTime>;
 class Network {
  public:
   Network(std::shared_ptr<const Program> program, const std::vector<Placement>& placements,
-          c10::Device device, at::ScalarType type);
+          const Whereabouts& where, at::ScalarType type);
 
   // Runs what the asked-for outputs need. Optional inputs that are absent are undefined tensors.
   // `stop` is looked at between operators.
@@ -51,11 +51,14 @@ class Network {
     };
     std::vector<Step> steps;
     std::vector<ValueRef> outputs;
+    std::unique_ptr<const Schedule> arrivals;  // Of weights that are offloaded; null until then.
   };
   using Wanted = std::pair<std::vector<bool>, std::vector<int32_t>>;
 
   Plan MakePlan(const std::vector<bool>& absent, const std::vector<int32_t>& outputs) const;
   std::vector<ValueRef> PlacesWithout(const std::vector<bool>& absent) const;
+  // Null where all weights that the plan needs are on the device.
+  std::unique_ptr<WeightPass> BringWeights(Plan& plan);
 
   std::shared_ptr<const Program> program_;
   std::vector<c10::IValue> fixed_;
@@ -78,6 +81,8 @@ class NetworkHandle : public Napi::ObjectWrap<NetworkHandle> {
   Napi::Value Operators(const Napi::CallbackInfo& info);
   Napi::Value UpdateWeights(const Napi::CallbackInfo& info);
   Napi::Value ReplaceRows(const Napi::CallbackInfo& info);
+  Napi::Value SetOffload(const Napi::CallbackInfo& info);
+  Napi::Value Leave(const Napi::CallbackInfo& info);
   void Dispose(const Napi::CallbackInfo& info);
   void Release(Napi::Env env);
 

@@ -28,10 +28,11 @@ void ReturnFreeMemory() {
 
 }  // namespace
 
-Weights::Weights(const Program& program, const std::vector<Placement>& placements, c10::Device device,
+Weights::Weights(const Program& program, const std::vector<Placement>& placements, const Whereabouts& where,
                  at::ScalarType type, std::vector<Instruction>& instructions, std::vector<c10::IValue>& fixed)
-    : device_(device), type_(type), fixed_(fixed) {
-  const bool on_host = device.is_cpu();
+    : device_(where.device), type_(type), fixed_(fixed), where_(where) {
+  if (where.offload != Offload::kNone) residence_ = std::make_unique<Residence>(where, fixed);
+  const bool on_host = device_.is_cpu() && !where.is_simulated;
   if (on_host) UseFusedOperators(program, instructions, fixed, type);
   auto packed = on_host && CanPack(type) ? UsePackedOperators(program, instructions, fixed) : PackedWeights();
   std::set<ValueRef> places;
@@ -61,6 +62,39 @@ Weights::Weights(const Program& program, const std::vector<Placement>& placement
     throw CoreError("ERR_CHECKPOINT", "Parameter " + open.begin()->first + " was not filled.");
   }
   scratch_->Release();
+  if (!residence_) booking_ = Book();
+}
+
+Booking Weights::Book() const {
+  int64_t bytes = 0;
+  for (const auto& [name, weight] : weights_) {
+    bytes += c10::multiply_integers(weight.stored.shape) * static_cast<int64_t>(c10::elementSize(type_));
+  }
+  return Booking(where_.ledger, where_.Name(), bytes);
+}
+
+void Weights::SetOffload(Offload offload) {
+  if (device_.is_cpu() && !where_.is_simulated) {
+    throw CoreError("ERR_INVALID_ARGUMENT", "Weights on the CPU cannot be offloaded.");
+  }
+  if (residence_ && offload == Offload::kNone) {
+    Booking booking = Book();
+    residence_->Return();
+    residence_.reset();
+    booking_ = std::move(booking);
+  } else if (residence_) {
+    residence_->SetOffload(offload);
+  } else if (offload != Offload::kNone) {
+    Whereabouts where = where_;
+    where.offload = offload;
+    auto residence = std::make_unique<Residence>(where, fixed_);
+    for (const auto& [name, weight] : weights_) {
+      residence->Keep(weight.place, fixed_[~weight.place].toTensor());
+    }
+    residence->Leave();
+    residence_ = std::move(residence);
+    booking_ = Booking();
+  }
 }
 
 void Weights::Update(const std::vector<WeightUpdate>& updates, const std::atomic<bool>& stop) {
@@ -136,7 +170,7 @@ void Weights::ReplaceRows(const std::string& parameter, int64_t first, const at:
   at::Tensor table = at::empty({length, base.size(1)}, base.options().dtype(type_));
   table.narrow(0, 0, base.size(0)).copy_(base);
   table.narrow(0, first, rows.size(0)).copy_(rows);
-  fixed_[~weight.place] = table.to(device_);
+  Put(weight, table.to(Target()));
 }
 
 Weights::Weight& Weights::Find(const std::string& parameter) {
@@ -158,10 +192,19 @@ void Weights::Set(Weight& weight, WeightValues values) {
     const at::Tensor rows = values.ByRows() ? at::Tensor() : values.Read();
     weight.table->Set(std::move(values));
     weight.table->Replace(0, rows);
-  } else if (device_.is_cpu()) {
-    fixed_[~weight.place] = values.Read();
+  } else if (Target().is_cpu()) {
+    Put(weight, values.Read());
   } else {
-    fixed_[~weight.place] = values.Read(*scratch_).to(device_);
+    Put(weight, values.Read(*scratch_).to(device_));
+  }
+}
+
+void Weights::Put(Weight& weight, at::Tensor tensor) {
+  if (residence_) {
+    residence_->Keep(weight.place, tensor);
+    residence_->Forget(weight.place);
+  } else {
+    fixed_[~weight.place] = std::move(tensor);
   }
 }
 

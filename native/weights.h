@@ -15,6 +15,7 @@
 #include "cpu/packed.h"
 #include "cpu/row_table.h"
 #include "program.h"
+#include "residence.h"
 #include "weight_values.h"
 
 namespace torchbrush {
@@ -34,7 +35,7 @@ class Weights {
  public:
   // Fills the parameters' places in `fixed` and gives instructions packed weights where they can
   // have them. Both belong to the network and must stay where they are.
-  Weights(const Program& program, const std::vector<Placement>& placements, c10::Device device,
+  Weights(const Program& program, const std::vector<Placement>& placements, const Whereabouts& where,
           at::ScalarType type, std::vector<Instruction>& instructions, std::vector<c10::IValue>& fixed);
 
   // All or nothing: when one update fails, all weights named go back to the base.
@@ -45,6 +46,11 @@ class Weights {
 
   // Lets memory go that only packing needs.
   void ReleaseScratch() { scratch_->Release(); }
+  // Takes the weights to the host, or back to the device for good. All or nothing.
+  void SetOffload(Offload offload);
+
+  // Null where the weights are on the device for good.
+  Residence* residence() { return residence_.get(); }
 
  private:
   struct Weight {
@@ -60,14 +66,23 @@ class Weights {
   void Restore(Weight& weight);
   // The whole weight where operators take it. Packed ones are read when they are packed.
   void Set(Weight& weight, WeightValues values);
+  void Put(Weight& weight, at::Tensor tensor);
   // With all files open already. `block` is the thread's own.
   void ChangeAll(const std::vector<WeightUpdate>& updates, const Files& files, const std::atomic<bool>& stop);
   void Change(Weight& weight, const std::vector<LowRankTerm>& terms, const Files& files, Scratch& block);
+
+  // Where new values are put: the weights of the CPU and those that are offloaded are on the host.
+  c10::Device Target() const { return residence_ ? c10::Device(c10::kCPU) : device_; }
+  // That the weights are on the device for good.
+  Booking Book() const;
 
   c10::Device device_;
   at::ScalarType type_;
   std::vector<c10::IValue>& fixed_;
   std::shared_ptr<Scratch> scratch_ = std::make_shared<Scratch>();
+  Whereabouts where_;
+  Booking booking_;
+  std::unique_ptr<Residence> residence_;
   std::unordered_map<std::string, Weight> weights_;
 };
 

@@ -130,3 +130,13 @@ test('half-precision arrays need their dtype named', () => {
   using wide = tensor.to({ dtype: 'float32' });
   assert.deepEqual([...(wide.data as Float32Array)], [1, 2]);
 });
+
+test('a device that does not answer, or is none, is an argument error that names it', async () => {
+  using tensor = Tensor.fromArray([1, 2], [2]);
+  for (const device of ['cuda:63', 'tpu', 'cuda:-1', '']) {
+    assert.throws(() => tensor.to({ device }), {
+      name: 'InvalidArgumentError',
+      message: new RegExp(`for device but received "${device}"`),
+    });
+  }
+});

@@ -2,7 +2,11 @@ import { linearCombination } from '../ops.js';
 import type { Tensor } from '../tensor.js';
 import { Autoencoder } from './autoencoder.js';
 import { type LoadNetworkOptions, Network } from './network.js';
+import { runOverlaid } from './tiling.js';
 import { numberOr } from './unet.js';
+
+/** Side of a tile in pixels. */
+const tile = 512;
 
 /**
  * A small distilled autoencoder, `AutoencoderTiny`: for previews, and as the `vae` of a pipeline
@@ -31,10 +35,25 @@ export class AutoencoderTiny extends Autoencoder {
   /** Scaled latents [B,C,H/f,W/f], in the network's dtype, of pixels [B,3,H,W] in −1..1; nothing is drawn. */
   override async encode(pixels: Tensor): Promise<Tensor> {
     using placed = this.placed(pixels);
-    using latents = await this.perPicture(placed, async (part) => {
+    const encode = async (part: Tensor): Promise<Tensor> => {
       const [encoded] = await this.network.run('encode', { sample: part }, ['latents']);
       return encoded as Tensor;
-    });
+    };
+    const scale = 1 / this.scaleFactor;
+    using latents = await this.perPicture(placed, (part) =>
+      this.tiling ? runOverlaid(part, encode, tile, scale) : encode(part),
+    );
     return linearCombination([this.scalingFactor], [latents]);
+  }
+
+  /** Tiles overlap less than a larger autoencoder's: what a pixel depends on is nearer. */
+  protected override async decodePart(latents: Tensor): Promise<Tensor> {
+    const decode = async (part: Tensor): Promise<Tensor> => {
+      const [pixels] = await this.network.run('decode', { latents: part }, ['sample']);
+      return pixels as Tensor;
+    };
+    const { scaleFactor } = this;
+    if (!this.tiling) return await decode(latents);
+    return await runOverlaid(latents, decode, tile / scaleFactor, scaleFactor);
   }
 }

@@ -1,7 +1,18 @@
 import type { Generator } from '../generator.js';
-import { add, concat, linearCombination, multiply, narrow, randn, subtract } from '../ops.js';
+import {
+  add,
+  concat,
+  exp,
+  linearCombination,
+  log,
+  multiply,
+  narrow,
+  randn,
+  subtract,
+} from '../ops.js';
 import { Tensor } from '../tensor.js';
 import type { Network } from './network.js';
+import { isLarger, quarterOverlap, runPerPicture, runTiled } from './tiling.js';
 import { numberOr } from './unet.js';
 
 /** The autoencoder between pixels and latents, `AutoencoderKL`. */
@@ -16,6 +27,8 @@ export class Autoencoder {
   readonly #spread: { mean: number[]; std: number[] } | undefined;
   /** Encodes and decodes one picture at a time, for less memory. */
   slicing = false;
+  /** Encodes and decodes pictures larger than those it was trained on in tiles, for less memory. */
+  tiling = false;
 
   /** @param scalingFactor Instead of what the checkpoint says. */
   constructor(network: Network, scalingFactor?: number) {
@@ -52,10 +65,24 @@ export class Autoencoder {
   async decode(latents: Tensor): Promise<Tensor> {
     using placed = this.placed(latents);
     using unscaled = this.#unscaled(placed);
-    return await this.perPicture(unscaled, async (part) => {
+    return await this.perPicture(unscaled, (part) => this.decodePart(part));
+  }
+
+  protected async decodePart(latents: Tensor): Promise<Tensor> {
+    const decode = async (part: Tensor): Promise<Tensor> => {
       const [pixels] = await this.network.run('decode', { latents: part }, ['sample']);
       return pixels as Tensor;
-    });
+    };
+    const { pixels, latents: side } = this.#tile;
+    if (!this.tiling || !isLarger(latents, side)) return await decode(latents);
+    return await runTiled(latents, decode, quarterOverlap(side, pixels));
+  }
+
+  /** Sides of a tile: those of the pictures that the network was trained on. */
+  get #tile(): { pixels: number; latents: number } {
+    const { sample_size: size } = this.network.config;
+    const pixels = numberOr(Array.isArray(size) ? size[0] : size, 32);
+    return { pixels, latents: Math.max(Math.floor(pixels / this.scaleFactor), 2) };
   }
 
   #unscaled(latents: Tensor): Tensor {
@@ -81,35 +108,30 @@ export class Autoencoder {
   }
 
   async #moments(pixels: Tensor): Promise<[Tensor, Tensor]> {
+    const { pixels: side, latents } = this.#tile;
+    const isTiled = this.tiling && isLarger(pixels, side);
     // Both halves of the moments at once, so that slicing stays in one place.
     let channels = 0;
-    using both = await this.perPicture(pixels, async (part) => {
+    const encode = async (part: Tensor): Promise<Tensor> => {
       const [mean, std] = await this.network.run('encode', { sample: part }, ['mean', 'std']);
       using means = mean as Tensor;
       using stds = std as Tensor;
       channels = means.shape[1] as number;
-      return concat([means, stds], 1);
-    });
-    return [narrow(both, 1, 0, channels), narrow(both, 1, channels, channels)];
+      // Deviations are blended as the network makes them: as logarithms.
+      using second = isTiled ? log(stds) : stds.alias();
+      return concat([means, second], 1);
+    };
+    const tiling = quarterOverlap(side, latents);
+    using both = await this.perPicture(pixels, (part) =>
+      isTiled ? runTiled(part, encode, tiling) : encode(part),
+    );
+    using second = narrow(both, 1, channels, channels);
+    return [narrow(both, 1, 0, channels), isTiled ? exp(second) : second.alias()];
   }
 
   /** What `run` makes of a batch: at once, or picture by picture where slicing is on. */
-  protected async perPicture(
-    batch: Tensor,
-    run: (part: Tensor) => Promise<Tensor>,
-  ): Promise<Tensor> {
-    const count = batch.shape[0] as number;
-    if (!this.slicing || count === 1) return run(batch);
-    const parts: Tensor[] = [];
-    try {
-      for (let i = 0; i < count; i += 1) {
-        using one = narrow(batch, 0, i, 1);
-        parts.push(await run(one));
-      }
-      return concat(parts, 0);
-    } finally {
-      for (const part of parts) part.dispose();
-    }
+  protected perPicture(batch: Tensor, run: (part: Tensor) => Promise<Tensor>): Promise<Tensor> {
+    return this.slicing ? runPerPicture(batch, run) : run(batch);
   }
 }
 

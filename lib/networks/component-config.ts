@@ -32,14 +32,7 @@ export function checkComponentConfig(
   className: string,
   config: JsonObject,
 ): ComponentConfig {
-  for (const [name, what] of Object.entries(calculated)) {
-    const value = config[name] ?? 1;
-    // A size may be a list, [height, width].
-    const values: unknown[] = Array.isArray(value) ? value : [value];
-    const isFine = what === 'a number above 0' ? Number.isFinite : Number.isSafeInteger;
-    if (values.every((item) => isFine(item) && (item as number) > 0)) continue;
-    throw new CheckpointError(`${path} has ${name} ${JSON.stringify(value)}, expected ${what}.`);
-  }
+  checkFigures(path, config);
   const architecture = architectureOf(path, className, config);
   for (const [name, value] of Object.entries(architecture.config)) {
     if (!isNegative(value)) continue;
@@ -48,6 +41,18 @@ export function checkComponentConfig(
     );
   }
   return { config, architecture };
+}
+
+/** Looks at what is calculated with. @throws CheckpointError that names the file and the field */
+export function checkFigures(path: string, config: JsonObject): void {
+  for (const [name, what] of Object.entries(calculated)) {
+    const value = config[name] ?? 1;
+    // A size may be a list, [height, width].
+    const values: unknown[] = Array.isArray(value) ? value : [value];
+    const isFine = what === 'a number above 0' ? Number.isFinite : Number.isSafeInteger;
+    if (values.every((item) => isFine(item) && (item as number) > 0)) continue;
+    throw new CheckpointError(`${path} has ${name} ${JSON.stringify(value)}, expected ${what}.`);
+  }
 }
 
 function architectureOf(path: string, className: string, config: JsonObject): Architecture {

@@ -7,7 +7,7 @@ import {
 import { openSingleFile } from '../checkpoints/single-file.js';
 import { CheckpointError } from '../errors.js';
 import { concat, full, mean, narrow } from '../ops.js';
-import { checkKnownOptions, resolvePlacement } from '../options.js';
+import { checkBoolean, checkKnownOptions, resolvePlacement } from '../options.js';
 import type { DType, Tensor } from '../tensor.js';
 import { canonicalArchitecture } from './architecture.js';
 import { type LoadNetworkOptions, Network } from './network.js';
@@ -20,6 +20,8 @@ export interface LoadControlNetOptions extends HubOptions {
   device?: string;
   /** Takes the weight files of a variant, such as `'fp16'`, where there are some. */
   variant?: string;
+  /** Lets code in the folder run, as for pipelines. */
+  trustTorchScript?: boolean;
   /** Called as files come from the hub. */
   onProgress?: (progress: DownloadProgress) => void;
   /** Stops downloads. */
@@ -108,14 +110,15 @@ export class ControlNetModel {
     path: string,
     options: LoadControlNetOptions = {},
   ): Promise<ControlNetModel> {
-    const known = ['dtype', 'device', 'variant', ...hubAccessNames];
+    const known = ['dtype', 'device', 'variant', 'trustTorchScript', ...hubAccessNames];
     checkKnownOptions(options, known, 'fromPretrained');
-    const { dtype, device, variant, ...access } = options;
+    const { dtype, device, variant, trustTorchScript, ...access } = options;
+    checkBoolean(trustTorchScript, 'trustTorchScript');
     const placement = resolvePlacement({ dtype, device });
     const { folder, snapshot } = await resolveCheckpoint(path, access);
     const part = { folder: '', className: 'ControlNetModel' };
     await snapshot?.fetchParts([part], { variant, weights: true });
-    return await ControlNetModel.load(folder, { ...placement, variant });
+    return await ControlNetModel.load(folder, { ...placement, variant, trustTorchScript });
   }
 
   /**

@@ -1,27 +1,35 @@
 // A loaded network: its programs, filled with a checkpoint's weights, on one device in one dtype.
-import type { JsonObject } from '../checkpoints/json.js';
-import { isHarmless } from '../checkpoints/layouts.js';
-import { type StoredTensor, withoutTrailingOnes } from '../checkpoints/stored-tensor.js';
+import { join } from 'node:path';
+
+import { type JsonObject, readJsonObject } from '../checkpoints/json.js';
+import type { StoredTensor } from '../checkpoints/stored-tensor.js';
 import { readWeights } from '../checkpoints/weights.js';
-import { CheckpointError, DisposedError, TorchbrushError } from '../errors.js';
+import { DisposedError, TorchbrushError } from '../errors.js';
 import {
   callAsync,
   isBatching,
   type NativeNetwork,
   type NativeTensor,
+  type OffloadMode,
   type OperatorTime,
-  type Placement,
   type WeightUpdate,
 } from '../native.js';
 import { type DType, Tensor } from '../tensor.js';
 import { Batching } from './batching.js';
-import { checkComponentConfig, readComponentConfig } from './component-config.js';
+import { checkComponentConfig, checkFigures, readComponentConfig } from './component-config.js';
+import { loadForeign } from './foreign.js';
+import { isSimulatingAccelerator, Residence } from './offload.js';
+import { place } from './place.js';
 import { type LoadedProgram, loadPrograms } from './programs.js';
 
 export interface LoadNetworkOptions {
   dtype: DType;
   device: string;
   variant?: string | undefined;
+  /** Where the weights are between runs; `'none'`, on the device, unless given. */
+  offload?: OffloadMode | undefined;
+  /** Whether code in the folder may run; see `loadForeign`. */
+  trustTorchScript?: boolean | undefined;
 }
 
 /** All that a network is made of. */
@@ -37,9 +45,11 @@ export interface NetworkSource {
 
 interface EntryParts {
   native: NativeNetwork;
+  residence: Residence;
   inputs: readonly string[];
   optionalInputs: ReadonlySet<string>;
-  outputs: readonly string[];
+  /** Undefined where only a run shows their names. */
+  outputs: readonly string[] | undefined;
   /** Shapes of the parameters, by name. */
   parameters: ReadonlyMap<string, readonly number[]>;
 }
@@ -59,6 +69,8 @@ export class Network {
   readonly config: Readonly<JsonObject>;
   readonly dtype: DType;
   readonly device: string;
+  /** @internal Where the weights are. */
+  readonly residence: Residence;
   readonly #entries: Map<string, Entry>;
   /** Rows of the tables that have more than the checkpoint's, by parameter. */
   readonly #lengths = new Map<string, number>();
@@ -69,12 +81,14 @@ export class Network {
     config: JsonObject,
     options: LoadNetworkOptions,
     entries: Map<string, Entry>,
+    residence: Residence,
   ) {
     this.className = className;
     this.config = Object.freeze(config);
     this.dtype = options.dtype;
     this.device = options.device;
     this.#entries = entries;
+    this.residence = residence;
   }
 
   /**
@@ -87,6 +101,8 @@ export class Network {
     className: string,
     options: LoadNetworkOptions,
   ): Promise<Network> {
+    const own = await Network.#loadForeign(folder, className, options);
+    if (own !== undefined) return own;
     const { config, architecture } = await readComponentConfig(folder, className);
     const programs = await loadPrograms(architecture, folder);
     const { tensors, isVariant } = await readWeights(folder, className, options.variant);
@@ -111,6 +127,29 @@ export class Network {
     return await Network.#fill(await loadPrograms(architecture, origin), source, options);
   }
 
+  static async #loadForeign(
+    folder: string,
+    className: string,
+    options: LoadNetworkOptions,
+  ): Promise<Network | undefined> {
+    const path = join(folder, 'config.json');
+    const loaded = await loadForeign(folder, className, options);
+    if (loaded === undefined) return undefined;
+    const natives = loaded.map(({ native }) => native);
+    const residence = new Residence(() => natives, 'none');
+    try {
+      const config = await readJsonObject(path);
+      checkFigures(path, config);
+      const entries = loaded.map(({ name, ...parts }): [string, Entry] => {
+        return [name, withBatching({ ...parts, residence, parameters: new Map() })];
+      });
+      return new Network(className, config, options, new Map(entries), residence);
+    } catch (error) {
+      for (const native of natives) native.dispose();
+      throw error;
+    }
+  }
+
   static async #fill(
     programs: Map<string, LoadedProgram>,
     { className, config, tensors, origin }: NetworkSource,
@@ -118,24 +157,26 @@ export class Network {
   ): Promise<Network> {
     const placements = place(programs, tensors, className, origin);
     const entries = new Map<string, Entry>();
+    const { device, dtype, offload = 'none' } = options;
+    const natives = () => [...entries.values()].map(({ native }) => native);
+    const residence = new Residence(natives, offload);
     try {
       for (const [name, { record, native }] of programs) {
         const filled = placements.get(name) ?? [];
         const network = await callAsync((core) =>
-          core.createNetwork(native, filled, options.device, options.dtype),
+          core.createNetwork(native, filled, device, dtype, offload, isSimulatingAccelerator()),
         );
         const parameters = new Map(native.parameters.map(({ name, shape }) => [name, shape]));
         const { inputs, outputs } = record;
         const optionalInputs = new Set(record.optionalInputs);
-        const entry = { native: network, inputs, optionalInputs, outputs, parameters };
-        const batching = new Batching((given, wanted) => pass(entry, given, wanted));
-        entries.set(name, { ...entry, batching });
+        const entry = { native: network, residence, inputs, optionalInputs, outputs, parameters };
+        entries.set(name, withBatching(entry));
       }
     } catch (error) {
       for (const entry of entries.values()) entry.native.dispose();
       throw error;
     }
-    return new Network(className, config, options, entries);
+    return new Network(className, config, options, entries, residence);
   }
 
   /** The names of the inputs that an entry takes, those included that it can do without. */
@@ -145,7 +186,7 @@ export class Network {
 
   /** The names of an entry's outputs. */
   outputsOf(entry: string): readonly string[] {
-    return this.#entry(entry).outputs;
+    return this.#entry(entry).outputs ?? [];
   }
 
   /**
@@ -187,7 +228,10 @@ export class Network {
     const program = this.#entry(entry);
     this.#check(program, inputs, outputs);
     const wanted = places(program, outputs);
-    const times = await callAsync(() => program.native.profile(handles(program, inputs), wanted));
+    const times = await callAsync(() => {
+      program.residence.beforeRun();
+      return program.native.profile(handles(program, inputs), wanted);
+    });
     return times.sort((a, b) => b.seconds - a.seconds);
   }
 
@@ -221,7 +265,7 @@ export class Network {
   }
 
   #checkOutputs(entry: Entry, outputs: readonly string[]): void {
-    const unknown = outputs.find((name) => !entry.outputs.includes(name));
+    const unknown = outputs.find((name) => entry.outputs?.includes(name) === false);
     if (unknown !== undefined) throw this.#mismatch(`has no output ${unknown}`);
   }
 
@@ -304,15 +348,20 @@ export class Network {
   }
 }
 
+function withBatching(entry: EntryParts): Entry {
+  return { ...entry, batching: new Batching((given, wanted) => pass(entry, given, wanted)) };
+}
+
 /** One pass, as soon as those before it are done. */
 async function pass(
   entry: EntryParts,
   inputs: Readonly<Record<string, Tensor>>,
   outputs: readonly string[],
 ): Promise<Tensor[]> {
-  const results = await callAsync(() =>
-    entry.native.run(handles(entry, inputs), places(entry, outputs)),
-  );
+  const results = await callAsync(() => {
+    entry.residence.beforeRun();
+    return entry.native.run(handles(entry, inputs), places(entry, outputs), outputs);
+  });
   return results.map((native) => new Tensor(native));
 }
 
@@ -324,57 +373,5 @@ function handles(
 }
 
 function places(entry: EntryParts, outputs: readonly string[]): number[] {
-  return outputs.map((name) => entry.outputs.indexOf(name));
-}
-
-/** Gives every parameter of every program its tensor; each tensor is used at most once. */
-function place(
-  programs: Map<string, LoadedProgram>,
-  tensors: Map<string, StoredTensor>,
-  className: string,
-  origin: string,
-): Map<string, Placement[]> {
-  const unused = new Set(tensors.keys());
-  const missing: string[] = [];
-  const misshapen: string[] = [];
-  const whole: string[] = [];
-  const placements = new Map<string, Placement[]>();
-  for (const [entry, { native }] of programs) {
-    const filled: Placement[] = [];
-    for (const { name, shape } of native.parameters) {
-      const tensor = tensors.get(name);
-      unused.delete(name);
-      if (tensor === undefined) missing.push(name);
-      else if (!fits(tensor.shape, shape)) {
-        misshapen.push(`${name} is [${tensor.shape.join(', ')}], expected [${shape.join(', ')}]`);
-      } else if (!/float/.test(tensor.dtype)) whole.push(`${name} is ${tensor.dtype}`);
-      else filled.push({ parameter: name, ...withoutTrailingOnes(tensor, shape.length) });
-    }
-    placements.set(entry, filled);
-  }
-  const surplus = [...unused].filter((name) => !isHarmless(className, name));
-  const faults = [
-    list('missing', missing),
-    list('with another shape', misshapen),
-    list('that are no floating-point numbers', whole),
-    list('that the architecture has no place for', surplus),
-  ].filter((line) => line !== '');
-  if (faults.length > 0) {
-    throw new CheckpointError(
-      `The weights in ${origin} do not fit its configuration (${className}):\n${faults.join('\n')}`,
-    );
-  }
-  return placements;
-}
-
-// Some conversions store linear layers as 1×1 convolutions.
-function fits(stored: readonly number[], wanted: readonly number[]): boolean {
-  return stored.length >= wanted.length && stored.every((size, i) => size === (wanted[i] ?? 1));
-}
-
-function list(kind: string, names: string[]): string {
-  if (names.length === 0) return '';
-  const shown = names.slice(0, 5).join(', ');
-  const more = names.length > 5 ? `, and ${names.length - 5} more` : '';
-  return `  ${names.length} ${names.length === 1 ? 'tensor' : 'tensors'} ${kind}: ${shown}${more}`;
+  return outputs.map((name) => entry.outputs?.indexOf(name) ?? -1);
 }

@@ -6,6 +6,7 @@ import type { HubSnapshot } from '../checkpoints/hub.js';
 import type { HubPart } from '../checkpoints/hub-plan.js';
 import type { DownloadProgress, HubAccess } from '../checkpoints/hub-settings.js';
 import { CheckpointError, expected } from '../errors.js';
+import type { OffloadMode } from '../native.js';
 import { Network } from '../networks/network.js';
 import type { Placement } from '../options.js';
 import type { Scheduler } from '../schedulers/index.js';
@@ -21,6 +22,8 @@ export interface ComponentSource extends Placement {
   /** The part's name on disk, `'text_encoder'`. */
   name: string;
   variant: string | undefined;
+  offload: OffloadMode;
+  trustTorchScript: boolean;
 }
 
 /** A kind of part: how it is recognised and read. */
@@ -90,6 +93,8 @@ export interface ComponentProgress {
 
 export interface LoadOptions<Components> extends Placement {
   variant: string | undefined;
+  offload: OffloadMode;
+  trustTorchScript: boolean;
   config: PipelineConfig;
   overrides: ComponentOverrides<Components>;
   /** Where the second checkpoint is, for families that have one; else the first one names it. */
@@ -149,7 +154,8 @@ export async function loadComponents<Components extends ComponentSet>(
   checkpoint: CheckpointFolder,
   options: LoadOptions<Components>,
 ): Promise<Components> {
-  const { signal, onProgress, variant, dtype, device } = options;
+  const { signal, onProgress, variant, dtype, device, offload, trustTorchScript } = options;
+  const placement = { variant, dtype, device, offload, trustTorchScript };
   const overrides = options.overrides as Record<string, unknown>;
   const isThere = ([key, slot]: [string, AnySlot]) =>
     overrides[key] !== null &&
@@ -171,7 +177,7 @@ export async function loadComponents<Components extends ComponentSet>(
     onProgress?.({ status: 'loading', component: slot.name, done, count });
     const given = overrides[key];
     if (given !== undefined) retainAll(networksOf({ given }));
-    const part = given ?? (await slot.kind.load({ ...placeOf(slot.name), variant, dtype, device }));
+    const part = given ?? (await slot.kind.load({ ...placeOf(slot.name), ...placement }));
     held.push(...networksOf({ part }));
     done += 1;
     onProgress?.({ status: 'loaded', component: slot.name, done, count });

@@ -8,7 +8,7 @@ import {
   hubOptionNames,
 } from '../checkpoints/hub-settings.js';
 import { CheckpointError, expected, InvalidArgumentError } from '../errors.js';
-import { checkKnownOptions } from '../options.js';
+import { checkBoolean, checkChoice, checkKnownOptions } from '../options.js';
 import type { DType } from '../tensor.js';
 import {
   type ComponentOverrides,
@@ -27,6 +27,16 @@ export interface LoadingOptions extends HubOptions {
   device?: string;
   /** Takes the weight files of a variant, such as `'fp16'`, where there are some. */
   variant?: string;
+  /**
+   * As `enableModelCpuOffload()` or `enableSequentialCpuOffload()` right after loading, with no moment
+   * at which all weights are on the device.
+   */
+  offload?: 'model' | 'sequential';
+  /**
+   * Lets code that lies in the checkpoint's folders run: TorchScript archives with weights inside, and
+   * AOTInductor packages. They can do whatever a program can. False unless given.
+   */
+  trustTorchScript?: boolean;
   /** Called as files come from the hub, then as components are loaded. */
   onProgress?: (progress: LoadProgress) => void;
   /** Stops downloads at once, and loading between two components. */
@@ -76,6 +86,8 @@ const loadingOptionNames = [
   'dtype',
   'device',
   'variant',
+  'offload',
+  'trustTorchScript',
   'onProgress',
   'signal',
   ...hubOptionNames,
@@ -94,7 +106,9 @@ export function checkLoadingOptions<Components extends ComponentSet>(
   const known = [...loadingOptionNames, ...Object.keys(slots), ...Object.keys(config)];
   if (connected !== undefined) known.push(connected);
   checkKnownOptions(options, known, 'fromPretrained');
-  const { variant } = options;
+  const { variant, offload, trustTorchScript } = options;
+  checkBoolean(trustTorchScript, 'trustTorchScript');
+  if (offload !== undefined) checkChoice(offload, 'offload', ['model', 'sequential']);
   if (variant !== undefined && !(typeof variant === 'string' && /^[\w-]+$/.test(variant))) {
     throw expected("a name such as 'fp16'", 'variant', variant);
   }

@@ -17,10 +17,18 @@ import { type CheckpointFolder, openCheckpointFolder } from '../checkpoints/fold
 import { type HubAccess, hubOptionNames } from '../checkpoints/hub-settings.js';
 import { openSingleFileCheckpoint } from '../checkpoints/single-file-checkpoint.js';
 import { DisposedError, expected, InvalidArgumentError } from '../errors.js';
+import type { OffloadMode } from '../native.js';
 import { Autoencoder } from '../networks/autoencoder.js';
+import { MoVQ } from '../networks/movq.js';
 import type { TextEncoder } from '../networks/text-encoder.js';
 import type { UNet } from '../networks/unet.js';
-import { checkKnownOptions, checkScheduler, resolvePlacement } from '../options.js';
+import {
+  checkChoice,
+  checkInteger,
+  checkKnownOptions,
+  checkScheduler,
+  resolvePlacement,
+} from '../options.js';
 import type { Scheduler } from '../schedulers/index.js';
 import type { DType } from '../tensor.js';
 import type { ClipTokenizer } from '../tokenizer/index.js';
@@ -45,6 +53,7 @@ import {
   splitConfig,
   splitConnected,
 } from './loading.js';
+import { effectiveOffload, offloadPipeline } from './offload.js';
 
 /** The parts that adapters change. */
 interface Adapted {
@@ -128,7 +137,10 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
       throw new InvalidArgumentError(`Expected components that fit together, but ${reason}.`);
     }
     retainAll(networksOf(components));
-    return new this(mended(family, components), config);
+    const made = new this(mended(family, components), config);
+    const { mode } = pipe.#network.residence;
+    if (mode !== 'none') offloadPipeline(made as DiffusionPipeline, mode);
+    return made;
   }
 
   /** The parts, as camelCase names. They belong to the pipeline: do not dispose them. */
@@ -165,8 +177,59 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
     for (const vae of this.#autoencoders()) vae.slicing = false;
   }
 
+  /**
+   * Encodes and decodes large pictures in tiles that overlap: less memory, and colours that may differ
+   * a little from tile to tile.
+   */
+  enableVaeTiling(): void {
+    for (const vae of this.#autoencoders()) vae.tiling = true;
+  }
+
+  disableVaeTiling(): void {
+    for (const vae of this.#autoencoders()) vae.tiling = false;
+  }
+
+  /**
+   * Keeps the networks' weights on the host and brings each network to the device when it runs; the
+   * text encoders leave before the UNet arrives, and all leave when a generation ends. Holds for other
+   * pipelines that share the networks. On the CPU it does nothing.
+   */
+  enableModelCpuOffload(): void {
+    this.#offload('model');
+  }
+
+  disableModelCpuOffload(): void {
+    this.#offload('none');
+  }
+
+  /**
+   * Keeps the networks' weights on the host and brings them to the device part by part, ahead of use:
+   * less memory than model offload, and slower. On the CPU it does nothing.
+   */
+  enableSequentialCpuOffload(): void {
+    this.#offload('sequential');
+  }
+
+  disableSequentialCpuOffload(): void {
+    this.#offload('none');
+  }
+
   /** Accepted for diffusers' sake: memory-efficient attention (SDPA) is always on. */
   enableXformersMemoryEfficientAttention(): void {}
+
+  disableXformersMemoryEfficientAttention(): void {}
+
+  /**
+   * Accepted for diffusers' sake: attention takes little memory as it is.
+   *
+   * @param sliceSize `'auto'`, `'max'` or a number of heads.
+   */
+  enableAttentionSlicing(sliceSize: 'auto' | 'max' | number = 'auto'): void {
+    if (typeof sliceSize === 'number') checkInteger(sliceSize, 'sliceSize', 1);
+    else checkChoice(sliceSize, 'sliceSize', ['auto', 'max']);
+  }
+
+  disableAttentionSlicing(): void {}
 
   // Adapters. They change networks, so all pipelines that share those see the change; it takes its
   // turn between two runs of a network, in the middle of a generation if one is on its way.
@@ -319,8 +382,15 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
     return network;
   }
 
-  #autoencoders(): Autoencoder[] {
-    return Object.values(this.#components).filter((part) => part instanceof Autoencoder);
+  #autoencoders(): (Autoencoder | MoVQ)[] {
+    return Object.values(this.#components).filter(
+      (part) => part instanceof Autoencoder || part instanceof MoVQ,
+    );
+  }
+
+  #offload(mode: OffloadMode): void {
+    if (this.#disposed) throw new DisposedError(`The ${this.constructor.name} has been disposed.`);
+    offloadPipeline(this, effectiveOffload(mode, this.device));
   }
 }
 
@@ -332,18 +402,22 @@ export async function loadPipeline<Components extends ComponentSet, Pipeline>(
 ): Promise<Pipeline> {
   checkLoadingOptions(Class.family, options);
   const access = accessOf(options);
-  const { dtype, device, variant, onProgress, signal, ...rest } = options;
+  const { dtype, device, variant, onProgress, signal, ...others } = options;
+  const { offload = 'none', trustTorchScript = false, ...rest } = others;
   for (const name of hubOptionNames) delete rest[name];
   const { connected, parts: own } = splitConnected(Class.family, rest);
   const { config: given, parts } = splitConfig(Class.family, own);
   const overrides = checkOverrides(Class.family, parts);
   signal?.throwIfAborted();
   const placement = resolvePlacement({ dtype, device });
+  const mode = effectiveOffload(offload, placement.device);
   const checkpoint = await open(access);
   const config = { ...configOf(Class.family, checkpoint), ...given };
   const components = await loadComponents(Class.family, checkpoint, {
     ...placement,
     variant,
+    offload: mode,
+    trustTorchScript,
     config,
     overrides,
     connected,
@@ -351,5 +425,7 @@ export async function loadPipeline<Components extends ComponentSet, Pipeline>(
     onProgress,
     signal,
   });
-  return new Class(mended(Class.family, components), config);
+  const pipe = new Class(mended(Class.family, components), config);
+  if (mode !== 'none') offloadPipeline(pipe as DiffusionPipeline, mode);
+  return pipe;
 }

@@ -32,7 +32,7 @@ function create(changes: Partial<Placement>): Promise<void> {
     place.parameter === parameter ? { ...place, ...changes } : place,
   );
   return callAsync(async (core) => {
-    (await core.createNetwork(program, placements, 'cpu', 'float32')).dispose();
+    (await core.createNetwork(program, placements, 'cpu', 'float32', 'none', false)).dispose();
   });
 }
 

@@ -323,7 +323,7 @@ refused(
     model.remove(unet);
     model.write('unet/model.pt', 'PK\x03\x04');
   },
-  { message: /unet has no weights/ },
+  { code: 'ERR_UNTRUSTED', message: /model\.pt holds code/ },
 );
 
 test('archives that could run code lie beside the weights and are left alone', async (context) => {

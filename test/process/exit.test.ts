@@ -35,6 +35,13 @@ test('process.exit in the middle of a run ends with its own code, three times in
   }
 });
 
+test('process.exit while weights are streamed to the device ends with its own code', async () => {
+  for (let i = 0; i < 3; i += 1) {
+    const { code, signal, output } = await run('exit-streaming');
+    assert.deepEqual({ code, signal }, { code: 7, signal: null }, output);
+  }
+});
+
 test('an uncaught error in the middle of a run ends the process with code 1', async () => {
   const { code, signal, output } = await run('throw');
   assert.deepEqual({ code, signal }, { code: 1, signal: null }, output);

@@ -5,10 +5,15 @@ import { join } from 'node:path';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 
 import { AutoPipelineForImage2Image, StableDiffusionPipeline } from '../../lib/index.js';
+import { simulateAccelerator } from '../../lib/networks/offload.js';
 import { demoModel, testImage } from '../helpers.js';
 
-async function draw(onStep?: () => void, numInferenceSteps = 3): Promise<Uint8Array> {
-  using pipe = await AutoPipelineForImage2Image.fromPretrained(demoModel);
+async function draw(
+  onStep?: () => void,
+  numInferenceSteps = 3,
+  loading: { offload?: 'sequential' } = {},
+): Promise<Uint8Array> {
+  using pipe = await AutoPipelineForImage2Image.fromPretrained(demoModel, loading);
   const { images } = await pipe.generate({
     prompt: 'a fox',
     image: testImage(),
@@ -32,6 +37,14 @@ const scenarios: Record<string, () => Promise<void>> = {
     await draw(
       inTheMiddle(() => process.exit(7)),
       500,
+    );
+  },
+  async 'exit-streaming'() {
+    simulateAccelerator(true);
+    await draw(
+      inTheMiddle(() => process.exit(7)),
+      500,
+      { offload: 'sequential' },
     );
   },
   async throw() {
