@@ -20,6 +20,10 @@ export default defineConfig([
     keepNames: true,
     platform: 'node',
     external: ['torchbrush'],
-    banner: { js: '#!/usr/bin/env node' },
+    // In pieces, so that help and completion load none of what drawing needs.
+    splitting: true,
+    esbuildOptions: (options) => {
+      options.chunkNames = 'cli/[name]-[hash]';
+    },
   },
 ]);

@@ -1,6 +1,6 @@
 // Device names, and which of them answer.
 import { expected } from './errors.js';
-import { native } from './native.js';
+import { libtorchInUse, native } from './native.js';
 
 /**
  * The name in full: `'cuda:0'` for `'cuda'`.
@@ -14,10 +14,12 @@ export function checkDevice(name: unknown): string {
   const count = native().cudaCount();
   const number = Number(index[1] ?? 0);
   if (number < count) return `cuda:${number}`;
+  const problem = libtorchInUse().cudaProblem;
+  const why = problem === undefined ? '' : `libtorch's CUDA part could not be opened: ${problem}. `;
   throw expected(
     count === 0 ? "'cpu' (no CUDA device answers)" : `cuda:0 to cuda:${count - 1}`,
     'device',
     name,
-    'Run "npx torchbrush doctor" to see what was found.',
+    `${why}Run "npx torchbrush doctor" to see what was found.`,
   );
 }

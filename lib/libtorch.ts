@@ -1,9 +1,9 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
-import { packageRoot } from './package-root.js';
+import { outsideArchive, packageRoot } from './package-root.js';
 
 /** A libtorch installation: `folder` holds `lib/`, and `include/` where one can build against it. */
 export interface Libtorch {
@@ -54,8 +54,8 @@ function libtorchRoot(place: string): string | undefined {
 
 function fromPlatformPackage(): string | undefined {
   try {
-    const require = createRequire(join(packageRoot, 'package.json'));
-    return join(require.resolve(`${platformPackage}/package.json`), '..');
+    const require = createRequire(import.meta.url);
+    return outsideArchive(dirname(require.resolve(`${platformPackage}/package.json`)));
   } catch {
     return undefined;
   }

@@ -1,11 +1,9 @@
-// The only importer of the addon. Importing this file touches no libtorch; the first use does.
-import { existsSync, readdirSync } from 'node:fs';
-import { createRequire } from 'node:module';
+// What the addon offers, and its loading: importing this file touches no libtorch; the first use does.
 import { join } from 'node:path';
 
-import { fromNative, InvalidArgumentError, LibtorchNotFoundError } from './errors.js';
+import { corePath, loadBootstrap, notFound, openCuda, openLibtorch } from './bootstrap.js';
+import { fromNative, InvalidArgumentError } from './errors.js';
 import { findLibtorch, type Libtorch } from './libtorch.js';
-import { packageRoot } from './package-root.js';
 
 /** A libtorch tensor; `lib/tensor.ts` wraps it. */
 export interface NativeTensor {
@@ -160,6 +158,8 @@ export interface Core {
   ): Promise<NativeForeign>;
   loadPackage(path: string, device: string, entries: readonly string[]): Promise<NativeForeign>;
   cudaCount(): number;
+  /** Runs a kernel on a GPU; why it could not, unless it could. */
+  probeCuda(index: number): string | undefined;
   threads(count?: number): number;
   cpuCapability(): string;
   counts(): NativeCounts;
@@ -177,16 +177,12 @@ export type NativeCounts = Record<
   mostWeightBytes: Record<string, number>;
 };
 
-interface Bootstrap {
-  folder: string;
-  openLibtorch(folder: string, withCuda: boolean): string;
-  loadCore(path: string): Core;
-}
-
 export interface LoadedLibtorch extends Libtorch {
   /** Full version, `2.13.0`. */
   version: string;
   core: string;
+  /** Why its CUDA part could not be opened; undefined where it was, or where there is none. */
+  cudaProblem: string | undefined;
 }
 
 export interface ConfigureOptions {
@@ -203,6 +199,7 @@ export interface ConfigureOptions {
 
 let configured: ConfigureOptions = {};
 let loaded: { core: Core; libtorch: LoadedLibtorch } | undefined;
+const cudaProbes = new Map<number, boolean>();
 
 /**
  * Settings that hold for the process (for the worker, in a worker). `libtorch` must be given before
@@ -244,6 +241,16 @@ export function libtorchInUse(): LoadedLibtorch {
   return loaded.libtorch;
 }
 
+/** Whether a kernel runs on a GPU; its driver may answer for one that libtorch has no kernels for. */
+export function isCudaUsable(index: number): boolean {
+  let usable = cudaProbes.get(index);
+  if (usable === undefined) {
+    usable = native().probeCuda(index) === undefined;
+    cudaProbes.set(index, usable);
+  }
+  return usable;
+}
+
 /** Runs native code; its errors come out as TorchbrushError. */
 export function call<Result>(body: (core: Core) => Result): Result {
   const core = native();
@@ -269,52 +276,16 @@ function load(): { core: Core; libtorch: LoadedLibtorch } {
   const { found, tried } = findLibtorch(configured.libtorch);
   if (found === undefined) throw notFound(tried);
   try {
-    const withCuda = existsSync(join(found.folder, 'lib', 'libtorch_cuda.so'));
-    const version = bootstrap.openLibtorch(join(found.folder, 'lib'), withCuda);
+    const lib = join(found.folder, 'lib');
+    const version = openLibtorch(bootstrap, lib, found);
+    const cudaProblem = openCuda(bootstrap, lib);
     const path = corePath(bootstrap.folder, version, found);
     const core = bootstrap.loadCore(path);
     if (configured.threads !== undefined) core.threads(configured.threads);
     // Without this, leaving the process in the middle of a forward pass crashes it.
     process.on('exit', () => core.stop());
-    return { core, libtorch: { ...found, version, core: path } };
+    return { core, libtorch: { ...found, version, core: path, cudaProblem } };
   } catch (error) {
     throw fromNative(error);
   }
-}
-
-function loadBootstrap(): Bootstrap {
-  const require = createRequire(join(packageRoot, 'package.json'));
-  try {
-    return require('node-gyp-build')(packageRoot) as Bootstrap;
-  } catch (cause) {
-    throw new LibtorchNotFoundError(
-      `torchbrush has no binary for ${process.platform}-${process.arch} here. In a checkout, build it with "npm run build:addon".`,
-      { code: 'ERR_ADDON_NOT_FOUND', cause },
-    );
-  }
-}
-
-function corePath(folder: string, version: string, libtorch: Libtorch): string {
-  const minor = version.split('.').slice(0, 2).join('.');
-  const path = join(folder, `torchbrush-core-${minor}.so`);
-  if (existsSync(path)) return path;
-  const built = readdirSync(folder)
-    .map((name) => /^torchbrush-core-(\d+\.\d+)\.so$/.exec(name)?.[1])
-    .filter((name) => name !== undefined);
-  throw new LibtorchNotFoundError(
-    `The libtorch in ${libtorch.folder} (${libtorch.source}) is version ${version}, and there is no core for ${minor}; there is one for ${built.join(', ') || 'no version'}. Install one of those versions of torch, name another libtorch with TORCHBRUSH_LIBTORCH, or build a core with "npm run build:addon".`,
-    { code: 'ERR_LIBTORCH_VERSION' },
-  );
-}
-
-function notFound(tried: string[]): LibtorchNotFoundError {
-  return new LibtorchNotFoundError(
-    [
-      'libtorch was not found. Looked at:',
-      ...tried.map((line) => `  - ${line}`),
-      'Do one of these:',
-      '  pip install torch==2.13.0                    (into the Python on PATH; any platform)',
-      '  export TORCHBRUSH_LIBTORCH=/path/to/libtorch (a folder with lib/libtorch_cpu.so)',
-    ].join('\n'),
-  );
 }

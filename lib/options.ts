@@ -3,20 +3,11 @@
 import { checkDevice } from './devices.js';
 import { expected, InvalidArgumentError } from './errors.js';
 import { Generator } from './generator.js';
-import { native } from './native.js';
+import { isCudaUsable, native } from './native.js';
 import { type Scheduler, schedulerNames } from './schedulers/index.js';
 import { type DType, Tensor } from './tensor.js';
 
-/** The defaults of every pipeline option, diffusers' own. The command line and the docs read them. */
-export const defaults = {
-  strength: 0.8,
-  numInferenceSteps: 50,
-  guidanceScale: 7.5,
-  guidanceRescale: 0,
-  numImagesPerPrompt: 1,
-  eta: 0,
-  outputType: 'image',
-} as const;
+export { defaults } from './defaults.js';
 
 export type OutputType = 'image' | 'tensor' | 'latent';
 
@@ -153,7 +144,7 @@ export interface Placement {
   device: string;
 }
 
-/** `'auto'` means CUDA in float16 where a GPU answers, else the CPU in float32. */
+/** `'auto'` means CUDA in float16 where a GPU works, else the CPU in float32. */
 export function resolvePlacement(options: { dtype?: unknown; device?: unknown }): Placement {
   const wanted = options.device ?? 'auto';
   const dtype = checkChoice(options.dtype ?? 'auto', 'dtype', [
@@ -162,7 +153,7 @@ export function resolvePlacement(options: { dtype?: unknown; device?: unknown })
     'float16',
     'bfloat16',
   ]);
-  const automatic = () => (native().cudaCount() > 0 ? 'cuda:0' : 'cpu');
+  const automatic = () => (native().cudaCount() > 0 && isCudaUsable(0) ? 'cuda:0' : 'cpu');
   const device = checkDevice(wanted === 'auto' ? automatic() : wanted);
   if (device === 'cpu') {
     if (dtype === 'float16') {

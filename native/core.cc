@@ -9,6 +9,7 @@
 #include "network.h"
 #include "ops.h"
 #include "program.h"
+#include "run_memory.h"
 #include "tensor.h"
 
 namespace torchbrush {
@@ -116,6 +117,7 @@ extern "C" __attribute__((visibility("default"))) napi_value torchbrush_core_ini
     // Programs are lowered to a flat list by us; the profiling executor is left for archives only.
     torch::jit::getExecutorMode() = false;
     torch::jit::getProfilingMode() = false;
+    RunMemory::Install();
     auto* core = new Core(env);
     env.SetInstanceData(core);
     // Runs before the thread-safe function's own clean-up, which was registered earlier.

@@ -1,8 +1,17 @@
 #include "device_thread.h"
 
+#include <chrono>
 #include <utility>
 
+#include "run_memory.h"
+
 namespace torchbrush {
+namespace {
+
+// Longer than between two steps, shorter than anyone waits before looking at the memory in use.
+constexpr std::chrono::milliseconds kIdle(500);
+
+}  // namespace
 
 DeviceThread::DeviceThread() : thread_([this] { Loop(); }) {}
 
@@ -33,7 +42,13 @@ void DeviceThread::Loop() {
     std::function<void()> job;
     {
       std::unique_lock<std::mutex> lock(mutex_);
-      wake_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
+      const auto called = [this] { return stopping_ || !jobs_.empty(); };
+      if (!wake_.wait_for(lock, kIdle, called)) {
+        lock.unlock();
+        RunMemory::Release();
+        lock.lock();
+        wake_.wait(lock, called);
+      }
       if (stopping_) return;
       job = std::move(jobs_.front());
       jobs_.pop_front();

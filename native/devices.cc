@@ -19,6 +19,25 @@ Napi::Value CudaCount(const Napi::CallbackInfo& info) {
   });
 }
 
+// probeCuda(index): runs a kernel there; the reason where it fails, else undefined. A driver may answer
+// for a GPU that this libtorch has no kernels for.
+Napi::Value ProbeCuda(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  return Guarded(env, [&]() -> Napi::Value {
+    const auto index = static_cast<c10::DeviceIndex>(info[0].As<Napi::Number>().Int32Value());
+    try {
+      const c10::Device device(c10::kCUDA, index);
+      const at::Tensor ones = at::ones({2}, at::TensorOptions().device(device));
+      if (ones.add(1).sum().item<float>() == 4) return env.Undefined();
+      return Napi::String::New(env, "A sum came out wrong.");
+    } catch (const c10::Error& error) {
+      return Napi::String::New(env, error.what_without_backtrace());
+    } catch (const std::exception& error) {
+      return Napi::String::New(env, error.what());
+    }
+  });
+}
+
 Napi::Value Threads(const Napi::CallbackInfo& info) {
   return Guarded(info.Env(), [&]() -> Napi::Value {
     if (info[0].IsNumber()) at::set_num_threads(info[0].As<Napi::Number>().Int32Value());
@@ -35,6 +54,7 @@ Napi::Value CpuCapability(const Napi::CallbackInfo& info) {
 
 void DefineDevices(Napi::Env env, Napi::Object exports) {
   exports.Set("cudaCount", Napi::Function::New(env, CudaCount));
+  exports.Set("probeCuda", Napi::Function::New(env, ProbeCuda));
   exports.Set("threads", Napi::Function::New(env, Threads));
   exports.Set("cpuCapability", Napi::Function::New(env, CpuCapability));
 }

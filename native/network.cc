@@ -7,6 +7,7 @@
 
 #include "arguments.h"
 #include "core.h"
+#include "run_memory.h"
 #include "tensor.h"
 
 namespace torchbrush {
@@ -93,6 +94,7 @@ void Time(const Instruction& instruction, torch::jit::Stack& stack, Profile& pro
 
 std::vector<at::Tensor> Network::Run(std::vector<at::Tensor> inputs, const std::vector<int32_t>& outputs,
                                      const std::atomic<bool>& stop, Profile* profile) {
+  const RunMemory::Scope scope;
   std::vector<bool> absent;
   for (const auto& input : inputs) absent.push_back(!input.defined());
   auto known = plans_.find({absent, outputs});

@@ -7,6 +7,7 @@
 #include <set>
 #include <utility>
 
+#include "cpu/rewrite.h"
 #include "errors.h"
 
 namespace torchbrush {
@@ -130,8 +131,10 @@ Weights::Weights(const Program& program, const std::vector<Placement>& placement
                  at::ScalarType type, std::vector<Instruction>& instructions, std::vector<c10::IValue>& fixed)
     : device_(where.device), type_(type), fixed_(fixed), where_(where) {
   if (where.offload != Offload::kNone) residence_ = std::make_unique<Residence>(where, fixed);
-  const bool pack = device_.is_cpu() && !where.is_simulated && CanPack(type);
-  auto packed = pack ? UsePackedOperators(instructions, fixed) : PackedWeights();
+  const bool own_kernels = device_.is_cpu() && !where.is_simulated;
+  const bool pack = own_kernels && CanPack(type);
+  if (own_kernels) UseFusedOperators(program, instructions, fixed, type);
+  auto packed = pack ? UsePackedOperators(program, instructions, fixed) : PackedWeights();
   const std::set<ValueRef> tables = EmbeddingTables(instructions);
   std::unordered_map<std::string, const Parameter*> open;
   for (const auto& parameter : program.parameters) open[parameter.name] = &parameter;

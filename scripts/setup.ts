@@ -16,6 +16,7 @@ import { join } from 'node:path';
 import { findLibtorch, type Libtorch } from '../lib/libtorch.js';
 import { packageRoot } from '../lib/package-root.js';
 import { buildAddon, minorOf } from './build-addon.js';
+import { cpuWheelArguments } from './torch-wheel.js';
 
 /** The libtorch that is fetched where there is none. */
 const torchVersion = '2.13.0';
@@ -37,18 +38,11 @@ function ensureLibtorch(): Libtorch {
   mkdirSync(partial, { recursive: true });
   const python = process.env.TORCHBRUSH_PYTHON ?? 'python3';
   // Without its dependencies: only the libraries and headers are used, no Python runs later.
-  const pip = [
-    '-m',
-    'pip',
-    'install',
-    '--quiet',
-    '--no-deps',
-    '--target',
-    partial,
-    `torch==${torchVersion}`,
-  ];
-  const done = spawnSync(python, pip, { stdio: 'inherit' });
-  if (done.status !== 0) {
+  const pip = ['-m', 'pip', 'install', '--quiet', '--no-deps', '--target', partial];
+  const isFetched = cpuWheelArguments(torchVersion).some(
+    (wanted) => spawnSync(python, [...pip, ...wanted], { stdio: 'inherit' }).status === 0,
+  );
+  if (!isFetched) {
     throw new Error(
       `pip could not fetch torch ${torchVersion}. Install Python 3 with pip, or set TORCHBRUSH_LIBTORCH to a libtorch folder.`,
     );
@@ -65,7 +59,7 @@ function ensureLibtorch(): Libtorch {
 function sourceHash(): string {
   const hash = createHash('sha256');
   const files = readdirSync(join(packageRoot, 'native'), { recursive: true, encoding: 'utf8' })
-    .filter((name) => /\.(cc|h|cu)$/.test(name))
+    .filter((name) => /\.(cc|h|inl|cu)$/.test(name))
     .sort()
     .map((name) => join('native', name));
   for (const file of [...files, 'CMakeLists.txt']) {

@@ -1,8 +1,9 @@
 // The command line as a user meets it: a process of its own, judged by its exit code, what it prints
 // and the files it leaves.
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -17,40 +18,11 @@ import {
   loadImage,
 } from '../lib/index.js';
 import { packageRoot } from '../lib/package-root.js';
-import { demoCopy, demoModel, temporaryFolder, testImage } from './helpers.js';
+import { type Outcome, run, start } from './cli-process.js';
+import { demoModel, temporaryFolder, testImage } from './helpers.js';
 
 // One thread here and there: sums in another order would change last bits.
 configure({ threads: 1 });
-
-interface Outcome {
-  code: number | null;
-  stdout: string;
-  stderr: string;
-}
-
-function start(
-  args: string[],
-  env: NodeJS.ProcessEnv = {},
-): { child: ChildProcess; ended: Promise<Outcome> } {
-  const main = join(packageRoot, 'lib', 'cli', 'main.ts');
-  const child = spawn(process.execPath, ['--import', 'tsx', main, ...args], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, OMP_NUM_THREADS: '1', ...env },
-  });
-  const outcome: Outcome = { code: null, stdout: '', stderr: '' };
-  child.stdout?.on('data', (chunk) => {
-    outcome.stdout += chunk;
-  });
-  child.stderr?.on('data', (chunk) => {
-    outcome.stderr += chunk;
-  });
-  const ended = new Promise<Outcome>((resolve) => {
-    child.on('close', (code) => resolve({ ...outcome, code }));
-  });
-  return { child, ended };
-}
-
-const run = (args: string[], env?: NodeJS.ProcessEnv): Promise<Outcome> => start(args, env).ended;
 
 const prompt = ['--prompt', 'a fox, 3d style'];
 const model = ['--model', demoModel];
@@ -111,15 +83,13 @@ test('wrong usage ends with 2, says what is wrong and leaves no file', async (co
   const draw = ['txt2img', ...model, ...prompt];
   const cases: [string[], RegExp][] = [
     [[], /Usage: torchbrush/],
-    [['txt2img', ...prompt, ...output], /required option '--model <folder>' not specified/],
+    [['img2im'], /unknown command 'img2im'\s+\(Did you mean img2img\?\)/],
+    [['txt2img', ...prompt, ...output], /required option '-m, --model <checkpoint>' not specified/],
     [
       [...draw, ...output, '--steps', 'many'],
-      /'--steps <number>' argument 'many' is invalid.*Not a number/,
+      /'-s, --steps <number>' argument 'many' is invalid.*Not a number/,
     ],
-    [
-      [...draw, ...output, '--steps', '0'],
-      /^error: .* numInferenceSteps .* 0 .*\(ERR_INVALID_ARGUMENT\)$/m,
-    ],
+    [[...draw, ...output, '--steps', '0'], /^error: .* --steps .* 0 .*\(ERR_INVALID_ARGUMENT\)$/m],
     // Found out before anything is drawn.
     [[...draw, '--output', join(folder, 'out.gif')], /out\.gif.*ends in \.png, \.jpg/],
     [[...draw, '--output', join(folder, 'missing', 'out.png')], /There is no folder .*missing/],
@@ -153,7 +123,7 @@ test('what fails ends with 1, one line and a code', async (context) => {
       { TORCHBRUSH_LIBTORCH: missing },
     ],
   ];
-  const outcomes = await Promise.all(cases.map(([args, , env]) => run(args, env)));
+  const outcomes = await Promise.all(cases.map(([args, , env]) => run(args, { env })));
   for (const [i, [, says]] of cases.entries()) {
     const { code, stderr } = outcomes[i] as Outcome;
     assert.equal(code, 1, stderr);
@@ -177,6 +147,28 @@ test('Ctrl-C in mid-run ends with 130 and leaves no file', async (context) => {
   assert.deepEqual(readdirSync(folder), []);
 });
 
+test('a second Ctrl-C ends a process that does not stop', async () => {
+  const interrupt = join(packageRoot, 'lib', 'cli', 'interrupt.ts');
+  const program = `
+    const { signal } = await import(${JSON.stringify(interrupt)});
+    signal.addEventListener('abort', () => console.log('stopping'));
+    setInterval(() => {}, 1000);
+    console.log('busy');`;
+  const args = ['--import', 'tsx', '--input-type=module', '-e', program];
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  let said = '';
+  for await (const chunk of child.stdout) {
+    said += chunk;
+    // Once for each of the two lines.
+    child.kill('SIGINT');
+  }
+  const [code, killedBy] =
+    child.exitCode === null && child.signalCode === null
+      ? await once(child, 'exit')
+      : [child.exitCode, child.signalCode];
+  assert.deepEqual([said, code, killedBy], ['busy\nstopping\n', null, 'SIGINT']);
+});
+
 /** Waits until a process has opened a library: from then on it is at work. */
 async function mapped(pid: number | undefined, library: string): Promise<void> {
   for (let tries = 0; tries < 600; tries += 1) {
@@ -189,66 +181,23 @@ async function mapped(pid: number | undefined, library: string): Promise<void> {
 test('--help ends with 0', async () => {
   const [help, command] = await Promise.all([run(['--help']), run(['img2img', '--help'])]);
   assert.deepEqual([help.code, help.stderr], [0, '']);
-  for (const command of ['img2img', 'txt2img', 'export', 'inspect', 'doctor']) {
+  for (const command of [
+    ...[
+      'img2img',
+      'txt2img',
+      'upscale',
+      'inspect',
+      'convert',
+      'export',
+      'doctor',
+      'bench',
+      'completion',
+    ],
+  ]) {
     assert.match(help.stdout, new RegExp(`^  ${command}\\b`, 'm'));
   }
   assert.equal(command.code, 0);
   assert.match(command.stdout, /--strength <number>[^-]*0\.8/);
-});
-
-test('inspect tells what a checkpoint consists of', async () => {
-  const words = await run(['inspect', demoModel]);
-  assert.deepEqual([words.code, words.stderr], [0, '']);
-  assert.match(words.stdout, /StableDiffusionPipeline/);
-  assert.match(
-    words.stdout,
-    /unet: UNet2DConditionModel\n.*M numbers, float16; diffusion_pytorch_model/,
-  );
-  assert.match(words.stdout, /ready to run\n$/);
-});
-
-test('inspect names what is missing and ends with 1', async (context) => {
-  const folder = demoCopy(context);
-  rmSync(join(folder, 'unet/diffusion_pytorch_model.safetensors'));
-  rmSync(join(folder, 'tokenizer'), { recursive: true });
-  writeFileSync(join(folder, 'vae/config.json'), '{"act_fn": "mish"}');
-  const { code, stdout, stderr } = await run(['inspect', folder]);
-  assert.deepEqual([code, stderr], [1, '']);
-  assert.match(stdout, /problem: .*unet has no weights/);
-  assert.match(stdout, /problem: the folder tokenizer\/ is missing/);
-  assert.match(stdout, /program missing/);
-  assert.match(
-    stdout,
-    /Make the missing programs with: npx torchbrush export ".*"\nnot ready to run\n$/,
-  );
-});
-
-test('inspect does not ask for parts that nothing here runs', async (context) => {
-  const folder = demoCopy(context);
-  const index = join(folder, 'model_index.json');
-  const parts = JSON.parse(readFileSync(index, 'utf8')) as object;
-  const feature_extractor = ['transformers', 'CLIPFeatureExtractor'];
-  writeFileSync(index, JSON.stringify({ ...parts, feature_extractor }));
-  const { code, stdout } = await run(['inspect', folder, '--json']);
-  assert.equal(code, 0, stdout);
-  const report = JSON.parse(stdout) as { ready: boolean; components: Record<string, unknown>[] };
-  assert.equal(report.ready, true);
-  const unet = report.components.find(({ name }) => name === 'unet');
-  assert.deepEqual(unet?.dtypes, ['float16']);
-  assert.match(String(unet?.architecture), /^[0-9a-f]{16}$/);
-});
-
-test('doctor shows what was found and draws a test picture', async () => {
-  const { code, stdout, stderr } = await run(['doctor']);
-  assert.deepEqual([code, stderr], [0, '']);
-  for (const line of [
-    /^node +v\d+/m,
-    /^libtorch +2\.\d+\.\d+ in /m,
-    /^devices +cpu/m,
-    /^self-test +ok/m,
-  ]) {
-    assert.match(stdout, line);
-  }
 });
 
 test('export makes nothing where the programs are there already', async () => {
@@ -271,7 +220,7 @@ test('export takes the folder of a single component', async (context) => {
 test('export without a Python that starts names the interpreter', async (context) => {
   const folder = temporaryFolder(context);
   const args = ['export', join(demoModel, 'vae'), '--force', '--python', '/missing/python'];
-  const { code, stderr } = await run(args, { TORCHBRUSH_PROGRAMS: folder });
+  const { code, stderr } = await run(args, { env: { TORCHBRUSH_PROGRAMS: folder } });
   assert.equal(code, 1);
   assert.match(stderr, /\/missing\/python could not be started.*\(ERR_EXPORT_PYTHON\)\n$/);
   assert.deepEqual(readdirSync(folder), []);

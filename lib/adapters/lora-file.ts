@@ -86,12 +86,17 @@ const otherKinds: readonly [RegExp, string][] = [
 
 function refuseOtherKinds({ path, tensors }: TensorFile): void {
   for (const key of tensors.keys()) {
-    const kind = otherKinds.find(([pattern]) => pattern.test(key))?.[1];
+    const kind = otherKindOf(key);
     if (kind === undefined) continue;
     throw new CheckpointError(
       `${path} holds ${kind} (${key}), which torchbrush does not support: it takes LoRA and LoCon.`,
     );
   }
+}
+
+/** The kind of adapter that a tensor belongs to, in words, where it is another than LoRA. */
+export function otherKindOf(key: string): string | undefined {
+  return otherKinds.find(([pattern]) => pattern.test(key))?.[1];
 }
 
 /** The parts of every layer, by `network layer`. */

@@ -153,7 +153,7 @@ export async function readNumbers(
 }
 
 /** The values in a row, however they lie in the file. */
-async function readValues(tensor: StoredTensor): Promise<TensorData> {
+export async function readValues(tensor: StoredTensor): Promise<TensorData> {
   const { file, offset, dtype, shape } = tensor;
   const count = shape.reduce((product, size) => product * size, 1);
   const data: TensorData = new arrays[dtype](count);

@@ -45,10 +45,7 @@ export async function readWeights(
   className: string,
   variant: string | undefined,
 ): Promise<ComponentWeights> {
-  const choice = chooseWeights(className, variant, (name) => existsSync(join(folder, name)));
-  if (choice === undefined) throw await noWeights(folder, formsOf(className), variant);
-  const path = join(folder, choice.name);
-  const files = choice.isIndex ? await filesOfIndex(folder, path) : [path];
+  const { files, isVariant } = await findWeights(folder, className, variant);
   const tensors = new Map<string, StoredTensor>();
   for (const file of files) {
     for (const [name, tensor] of await readTensors(file)) {
@@ -61,7 +58,26 @@ export async function readWeights(
       tensors.set(modern, tensor);
     }
   }
-  return { tensors, files, isVariant: choice.isVariant };
+  return { tensors, files, isVariant };
+}
+
+/** The same under the names that the files have. */
+export async function readStoredWeights(
+  folder: string,
+  className: string,
+  variant: string | undefined,
+): Promise<Map<string, StoredTensor>> {
+  const { files } = await findWeights(folder, className, variant);
+  const all = await Promise.all(files.map(readTensors));
+  return new Map(all.flatMap((tensors) => [...tensors]));
+}
+
+async function findWeights(folder: string, className: string, variant: string | undefined) {
+  const choice = chooseWeights(className, variant, (name) => existsSync(join(folder, name)));
+  if (choice === undefined) throw await noWeights(folder, formsOf(className), variant);
+  const path = join(folder, choice.name);
+  const files = choice.isIndex ? await filesOfIndex(folder, path) : [path];
+  return { files, isVariant: choice.isVariant };
 }
 
 /** The tensors of a weight file of either kind, by the names they have there. */

@@ -1,6 +1,7 @@
-import sharp, { type Metadata, type OutputInfo, type Sharp } from 'sharp';
+import type { Metadata, OutputInfo, Sharp } from 'sharp';
 import { ImageError } from '../errors.js';
 import { Image } from './image.js';
+import { openSharp } from './sharp.js';
 
 export interface DecodeOptions {
   background: readonly [number, number, number];
@@ -55,7 +56,7 @@ export async function decode(
 function open(source: Uint8Array | Sharp, options: DecodeOptions): Sharp {
   if (isSharp(source)) return source.clone();
   // The size is checked here, with a message that says more; warnings alone spoil no picture.
-  return sharp(source, {
+  return openSharp(source, {
     limitInputPixels: false,
     failOn: 'error',
     ignoreIcc: !options.applyColorProfile,

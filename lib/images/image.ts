@@ -1,8 +1,9 @@
-import sharp, { type Sharp } from 'sharp';
+import type { Sharp } from 'sharp';
 import { expected } from '../errors.js';
 import { encodeImage, type ImageFormat, type SaveOptions, saveImage } from './encode.js';
 import { reduce } from './reduce.js';
 import { type Pixels, type ResizeFilter, resample, resizeFilters } from './resample.js';
+import { openSharp } from './sharp.js';
 
 /** The largest picture that `resize` makes and `loadImage` takes unless told otherwise; sharp's. */
 export const defaultPixelLimit = 0x3fff * 0x3fff;
@@ -121,7 +122,7 @@ export class Image {
   /** The picture as a sharp instance, for everything that sharp can do. */
   toSharp(): Sharp {
     const { width, height } = this;
-    return sharp(this.data, { raw: { width, height, channels: 3 }, limitInputPixels: false });
+    return openSharp(this.data, { raw: { width, height, channels: 3 }, limitInputPixels: false });
   }
 }
 

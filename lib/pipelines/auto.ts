@@ -197,6 +197,11 @@ function tasksOfClass(className: string, path: string): Tasks {
   );
 }
 
+/** @internal Whether checkpoints of this class can be loaded here. */
+export function hasAutoPipeline(className: string): boolean {
+  return all().some(({ names }) => names.includes(className));
+}
+
 function tasksOfPipe(pipe: unknown): Tasks {
   if (!(pipe instanceof DiffusionPipeline)) throw expected('a pipeline', 'pipe', pipe);
   // By class, not by its name: bundlers rename classes, and callers derive their own.

@@ -1,6 +1,7 @@
 // What the pipelines with ControlNets have in common: the part, the options and the control pictures.
 import { existsSync } from 'node:fs';
 import { requireComponent } from '../checkpoints/folder.js';
+import { familyDefaults } from '../defaults.js';
 import { expected, InvalidArgumentError } from '../errors.js';
 import { defaultPixelLimit } from '../images/image.js';
 import { canonicalArchitecture } from '../networks/architecture.js';
@@ -133,7 +134,7 @@ export interface ControlledTextToImage extends ControlNetOptions {
 
 export const controlledTextToImage = {
   optionNames: [...controlNetOptionNames, 'image', 'latents'],
-  defaultScale: 1,
+  defaultScale: familyDefaults.controlledTextToImage.controlnetConditioningScale,
 } as const;
 
 /** What image-to-image with ControlNets takes besides, in every family. */
@@ -150,7 +151,7 @@ export interface ControlledImageToImage extends ControlNetOptions {
 
 export const controlledImageToImage = {
   optionNames: [...controlNetOptionNames, 'image', 'controlImage', 'strength', 'latents'],
-  defaultScale: 0.8,
+  defaultScale: familyDefaults.controlledImageToImage.controlnetConditioningScale,
 } as const;
 
 /** @throws InvalidArgumentError before any network runs */

@@ -1,4 +1,5 @@
 // From embeddings of pictures to pictures: what all of Kandinsky's decoding pipelines share.
+import { familyDefaults } from '../defaults.js';
 import { expected, InvalidArgumentError } from '../errors.js';
 import type { UNet } from '../networks/unet.js';
 import { concat, narrow, repeatInterleave } from '../ops.js';
@@ -35,7 +36,7 @@ export const decoderOptionNames = [
   'width',
 ];
 
-export const decoderDefaults = { numInferenceSteps: 100, guidanceScale: 4, side: 512 } as const;
+export const decoderDefaults = { ...familyDefaults.kandinsky, side: 512 } as const;
 
 /** Embeddings [n,D] each, whose rows together are those of the batch before it is multiplied. */
 export interface EmbeddingLists {

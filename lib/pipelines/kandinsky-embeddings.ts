@@ -1,4 +1,5 @@
 // From texts to embeddings of pictures: what the prior's pipeline and the combined ones share.
+import { familyDefaults } from '../defaults.js';
 import type { Generator } from '../generator.js';
 import { full, narrow, repeat } from '../ops.js';
 import {
@@ -52,7 +53,7 @@ export interface KandinskyEmbeddings {
   negativeImageEmbeds: Tensor;
 }
 
-export const priorDefaults = { numInferenceSteps: 25, guidanceScale: 4 } as const;
+export const priorDefaults = familyDefaults.kandinskyPrior;
 
 /** The options after all checks. */
 export interface PriorRequest {

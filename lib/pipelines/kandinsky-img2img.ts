@@ -1,3 +1,4 @@
+import { familyDefaults } from '../defaults.js';
 import { expected } from '../errors.js';
 import type { Image } from '../image.js';
 import { repeatInterleave } from '../ops.js';
@@ -83,7 +84,11 @@ export class KandinskyV22Img2ImgPipeline extends DiffusionPipeline<KandinskyDeco
 }
 
 /** @throws InvalidArgumentError */
-export function checkStrength({ strength = 0.3 }: { strength?: number }): number {
+export function checkStrength({
+  strength = familyDefaults.kandinsky.strength,
+}: {
+  strength?: number;
+}): number {
   return checkNumber(strength, 'strength', { min: 0, max: 1 });
 }
 

@@ -1,5 +1,6 @@
 // Latent consistency models: Stable Diffusion distilled to a few steps, with a UNet that is told the
 // guidance scale instead of being run twice (https://arxiv.org/abs/2310.04378).
+import { familyDefaults } from '../defaults.js';
 import { expected } from '../errors.js';
 import { checkInteger } from '../options.js';
 import { consistencyTimesteps } from '../schedulers/consistency.js';
@@ -52,7 +53,9 @@ export function checkDistilledRequest(
   components: Readonly<StableDiffusionComponents>,
   options: LatentConsistencyOptions,
 ): StableDiffusionRequest {
-  return checkRequest(components, options, { defaultGuidanceScale: 8.5 });
+  return checkRequest(components, options, {
+    defaultGuidanceScale: familyDefaults.latentConsistency.guidanceScale,
+  });
 }
 
 /**
@@ -69,7 +72,8 @@ export function startDistilled(
     const hint = 'Make one with LCMScheduler.fromConfig(pipe.scheduler.config).';
     throw expected('an LCMScheduler', 'scheduler', scheduler.className, hint);
   }
-  const { numInferenceSteps = 4, timesteps } = options;
+  const { timesteps } = options;
+  const { numInferenceSteps = familyDefaults.latentConsistency.numInferenceSteps } = options;
   const { numTrainTimesteps, originalInferenceSteps: own } = scheduler.config;
   const originalInferenceSteps = checkInteger(
     options.originalInferenceSteps ?? own,

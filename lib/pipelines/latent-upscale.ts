@@ -1,4 +1,5 @@
 // The x2 upscaler: a diffusion model on latents that sees the small latents beside its own.
+import { familyDefaults } from '../defaults.js';
 import { expected } from '../errors.js';
 import type { Image } from '../image.js';
 import type { Autoencoder } from '../networks/autoencoder.js';
@@ -97,7 +98,7 @@ const knownOptions = [
   'latents',
 ];
 
-const defaults = { numInferenceSteps: 75, guidanceScale: 9 } as const;
+const { upscaleX2: defaults } = familyDefaults;
 
 /**
  * Doubles the size of pictures, or of the latents of a Stable Diffusion 1.x pipeline without decoding

@@ -1,3 +1,4 @@
+import { familyDefaults } from '../defaults.js';
 import type { Image } from '../image.js';
 import { checkKnownOptions, checkNumber } from '../options.js';
 import type { Tensor } from '../tensor.js';
@@ -46,7 +47,7 @@ export interface XLImageToImageOptions extends StableDiffusionXLOptions, ScoreOp
   latents?: Tensor;
 }
 
-const defaultStrength = 0.3;
+const { strength: defaultStrength } = familyDefaults.xl;
 const defaultScores = { positive: 6, negative: 2.5 };
 
 const knownOptions = [

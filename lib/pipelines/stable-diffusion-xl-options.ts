@@ -1,4 +1,5 @@
 // Options of Stable Diffusion XL that its pipelines share, and their checks.
+import { familyDefaults } from '../defaults.js';
 import { expected, InvalidArgumentError } from '../errors.js';
 import { checkInteger, checkPrompt, checkTensor, defaults } from '../options.js';
 import type { XLEmbeddings, XLPromptOptions } from '../prompts/encode-xl.js';
@@ -79,7 +80,7 @@ export const xlOptionNames = [
   'weighting',
 ];
 
-const defaultGuidanceScale = 5;
+const { guidanceScale: defaultGuidanceScale } = familyDefaults.xl;
 
 /** @throws InvalidArgumentError before any network runs */
 export function checkXLRequest(

@@ -1,4 +1,5 @@
 // The x4 upscaler: a diffusion model that sees the small picture, with some noise, beside its latents.
+import { familyDefaults } from '../defaults.js';
 import { expected } from '../errors.js';
 import type { Generator } from '../generator.js';
 import type { Image } from '../image.js';
@@ -95,7 +96,7 @@ const knownOptions = [
   'vae',
 ];
 
-const defaults = { numInferenceSteps: 75, guidanceScale: 9, noiseLevel: 20 } as const;
+const { upscaleX4: defaults } = familyDefaults;
 
 /** Makes pictures four times as high and wide, after a text. */
 export class StableDiffusionUpscalePipeline extends DiffusionPipeline<UpscaleComponents> {

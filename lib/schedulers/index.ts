@@ -1,4 +1,4 @@
-/** Schedulers by name. A new class needs its file and a line in `SCHEDULERS`. */
+/** Schedulers by name. A new class needs its file, its name in `names.ts` and a line in `SCHEDULERS`. */
 
 import { CheckpointError } from '../errors.js';
 import { configClassName, type SchedulerConfigInput } from './config.js';
@@ -15,6 +15,7 @@ import { KDPM2AncestralDiscreteScheduler } from './kdpm2-ancestral-discrete.js';
 import { KDPM2DiscreteScheduler } from './kdpm2-discrete.js';
 import { LCMScheduler } from './lcm.js';
 import { LMSDiscreteScheduler } from './lms-discrete.js';
+import { type SchedulerName, schedulerNames } from './names.js';
 import { PNDMScheduler } from './pndm.js';
 import type { CustomSchedules, Scheduler } from './scheduler.js';
 import { TCDScheduler } from './tcd.js';
@@ -34,6 +35,7 @@ export { KDPM2AncestralDiscreteScheduler } from './kdpm2-ancestral-discrete.js';
 export { KDPM2DiscreteScheduler } from './kdpm2-discrete.js';
 export { LCMScheduler } from './lcm.js';
 export { LMSDiscreteScheduler } from './lms-discrete.js';
+export { schedulerNames } from './names.js';
 export { PNDMScheduler } from './pndm.js';
 export type {
   CustomSchedules,
@@ -53,7 +55,7 @@ export interface SchedulerClass {
   fromConfig(config: SchedulerConfigInput, overrides?: SchedulerConfigInput): Scheduler;
 }
 
-const SCHEDULERS: readonly SchedulerClass[] = [
+const SCHEDULERS: Readonly<Record<SchedulerName, SchedulerClass>> = {
   DDIMScheduler,
   DDPMScheduler,
   DEISMultistepScheduler,
@@ -71,15 +73,12 @@ const SCHEDULERS: readonly SchedulerClass[] = [
   TCDScheduler,
   UnCLIPScheduler,
   UniPCMultistepScheduler,
-];
-
-/** Names of the scheduler classes, sorted. */
-export const schedulerNames: readonly string[] = SCHEDULERS.map(({ className }) => className);
+};
 
 /** The class of a name, such as `PNDMScheduler`. @throws ERR_CHECKPOINT for an unknown one */
 export function schedulerClass(name: unknown): SchedulerClass {
-  const found = SCHEDULERS.find(({ className }) => className === name);
-  if (found === undefined) {
+  const found = schedulerNames.includes(String(name)) && SCHEDULERS[name as SchedulerName];
+  if (!found) {
     const names = schedulerNames.join(', ');
     throw new CheckpointError(
       `The scheduler class ${String(name)} is not supported. Supported are ${names}: ` +

@@ -15,8 +15,11 @@ namespace torchbrush {
 // Whether oneDNN has kernels for the dtype on this processor.
 bool CanPack(at::ScalarType type);
 
-// A weight in oneDNN's layout. It is packed at its first use and the plain one is let go then; where
-// that one is mapped from a file, its pages are forgotten too.
+// A 3×3 convolution with padding 1 by oneDNN alone, to compare others with. The result is thrown away.
+std::function<void()> DirectConvolution(const at::Tensor& x, const at::Tensor& weight);
+
+// A weight in the layout of whoever multiplies with it: oneDNN's, or Winograd's. It is packed at its first
+// use and the plain one is let go then; where that one is mapped from a file, its pages are forgotten too.
 class PackedWeight {
  public:
   // Takes a new plain weight; `mapped` says that it lies in a file.
@@ -27,7 +30,11 @@ class PackedWeight {
   using Pack = std::function<at::Tensor(const at::Tensor& plain, at::IntArrayRef sizes)>;
   const at::Tensor& For(at::IntArrayRef sizes, const Pack& pack);
 
+  // The plain weight's first size.
+  int64_t rows() const { return rows_; }
+
  private:
+  int64_t rows_ = 0;
   at::Tensor weight_;
   bool mapped_ = false;
   bool packed_ = false;
@@ -36,9 +43,10 @@ class PackedWeight {
 
 using PackedWeights = std::map<ValueRef, std::shared_ptr<PackedWeight>>;
 
-// Replaces the convolutions and linear layers whose weights are parameters and used nowhere else.
+// Replaces the convolutions and linear layers whose weights are parameters and used nowhere else, and
+// what only adds something to a convolution together with it.
 // Gives the holders of those weights, still empty, by the places that they replace.
-PackedWeights UsePackedOperators(std::vector<Instruction>& instructions,
+PackedWeights UsePackedOperators(const Program& program, std::vector<Instruction>& instructions,
                                  const std::vector<c10::IValue>& fixed);
 
 }  // namespace torchbrush

@@ -1,7 +1,7 @@
 // Makes the tarballs that users install: torchbrush with its binaries, and libtorch's CPU libraries.
 //   npm run package [-- --minors 2.13,2.14] [-- --out DIR]
-// Needs g++, cmake, binutils and Python 3 with pip. Works on a copy of the tracked files, so the
-// checkout's own build stays.
+// Needs g++, cmake, binutils and Python 3 with pip. Works on a copy of the sources, so the checkout's own
+// build stays.
 import { execFileSync } from 'node:child_process';
 import {
   cpSync,
@@ -9,6 +9,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  realpathSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -25,10 +26,16 @@ import {
   shippedMinor,
   torchReleases,
 } from './libtorch-wheels.js';
-import { checkSymbols } from './symbols.js';
+import { checkNeeded, checkSymbols } from './symbols.js';
 
 const platformPackage = '@torchbrush/libtorch-cpu-linux-x64';
 const megabyte = 1e6;
+
+/** What the package is built from and of. */
+const sources = [
+  ...['CMakeLists.txt', 'LICENSE', 'README.md', 'binding.gyp', 'package.json', 'tsconfig.json'],
+  ...['tsup.config.ts', 'lib', 'models', 'native', 'programs', 'scripts'],
+];
 
 const { values } = parseArgs({
   options: {
@@ -64,42 +71,52 @@ function packLibtorch(): { file: string; limit: number } {
     console.error(`package: stripping ${name}`);
     run('strip', ['--strip-unneeded', '-o', join(lib, name), join(wheel, 'torch', 'lib', name)]);
   }
+  checkNeeded(readdirSync(lib).map((name) => join(lib, name)));
   const info = readdirSync(wheel).find((name) => name.endsWith('.dist-info')) as string;
   cpSync(join(wheel, info, 'licenses'), join(folder, 'licenses'), { recursive: true });
   writeJson(join(folder, 'package.json'), {
     name: platformPackage,
     version: release,
     description: `The CPU libraries of libtorch ${release} for torchbrush on Linux (x86-64, glibc)`,
-    license: 'SEE LICENSE IN licenses/',
+    license: 'SEE LICENSE IN licenses/LICENSE',
+    type: 'commonjs',
     os: ['linux'],
     cpu: ['x64'],
     libc: ['glibc'],
     files: ['lib', 'licenses', 'README.md'],
   });
-  writeFileSync(
-    join(folder, 'README.md'),
-    `# ${platformPackage}\n\nThe run-time libraries of libtorch ${release}, from the official CPU wheel of torch, stripped of debug\nsymbols and otherwise unchanged. torchbrush finds them by itself. Licences: \`licenses/\`.\n`,
-  );
+  writeFileSync(join(folder, 'README.md'), readme(release));
   return { file: pack(folder), limit: 150 };
+}
+
+function readme(release: string): string {
+  return `# ${platformPackage}
+
+The run-time libraries of libtorch ${release}, from the official CPU wheel of torch, stripped of debug symbols and
+otherwise unchanged. torchbrush finds them by itself.
+
+The licences of PyTorch and of what is compiled into it are in \`licenses/\`. \`libgomp.so.1\` is GCC's OpenMP run-time
+library, under GPL-3.0 with the GCC Runtime Library Exception. libtorch contains Intel oneMKL, under the Intel
+Simplified Software License.
+`;
 }
 
 function packTorchbrush(): { file: string; limit: number } {
   const folder = fresh('torchbrush');
-  const listed = execFileSync('git', ['ls-files', '-z'], { cwd: packageRoot, encoding: 'utf8' });
-  for (const name of listed.split('\0')) {
-    if (name === '' || !existsSync(join(packageRoot, name))) continue;
-    mkdirSync(dirname(join(folder, name)), { recursive: true });
-    cpSync(join(packageRoot, name), join(folder, name));
+  for (const name of sources) {
+    cpSync(join(packageRoot, name), join(folder, name), { recursive: true });
   }
   symlinkSync(join(packageRoot, 'node_modules'), join(folder, 'node_modules'));
   run('npx', ['tsup'], { cwd: folder });
   const libtorches = minors.map((minor) => join(ensureTorchWheel(minor), 'torch'));
   run('npx', ['prebuildify', '--napi', '--strip', '--name', 'torchbrush'], {
     cwd: folder,
-    env: { ...process.env, TORCHBRUSH_BUILD_LIBTORCH: libtorches.join(':') },
+    env: { ...headersOfNode(), ...process.env, TORCHBRUSH_BUILD_LIBTORCH: libtorches.join(':') },
   });
   const prebuilds = join(folder, 'prebuilds', 'linux-x64');
-  checkSymbols(readdirSync(prebuilds).map((name) => join(prebuilds, name)));
+  const binaries = readdirSync(prebuilds).map((name) => join(prebuilds, name));
+  checkSymbols(binaries);
+  checkNeeded(binaries);
   const description = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
   // Only here: a checkout could not install it before it is published.
   description.optionalDependencies = { [platformPackage]: torchReleases[shippedMinor] };
@@ -107,6 +124,13 @@ function packTorchbrush(): { file: string; limit: number } {
   delete description.scripts;
   writeJson(join(folder, 'package.json'), description);
   return { file: pack(folder), limit: 60 };
+}
+
+/** node-gyp wants Node's headers, although nothing here uses them: the installed ones save a download. */
+function headersOfNode(): NodeJS.ProcessEnv {
+  const prefix = dirname(dirname(realpathSync(process.execPath)));
+  const found = existsSync(join(prefix, 'include', 'node', 'common.gypi'));
+  return found ? { npm_config_nodedir: prefix } : {};
 }
 
 function fresh(name: string): string {

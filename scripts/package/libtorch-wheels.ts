@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path';
 
 import { packageRoot } from '../../lib/package-root.js';
+import { cpuWheelArguments } from '../torch-wheel.js';
 
 /** One release of each libtorch minor that gets a core. */
 export const torchReleases = {
@@ -37,7 +38,7 @@ export function ensureTorchWheel(minor: LibtorchMinor): string {
   const folder = join(cache, `torch-${release}`);
   if (existsSync(folder)) return folder;
   const wheels = join(packageRoot, '.cache', 'wheels');
-  const file = findWheel(wheels, release) ?? fetchWheel(wheels, release);
+  const file = fetchWheel(wheels, minor);
   const partial = `${folder}.${process.pid}`;
   mkdirSync(partial, { recursive: true });
   run('python3', ['-c', extract, file, partial]);
@@ -49,21 +50,29 @@ export function ensureTorchWheel(minor: LibtorchMinor): string {
   return folder;
 }
 
-function findWheel(wheels: string, release: string): string | undefined {
+function findWheel(wheels: string, release: string, build: string): string | undefined {
   if (!existsSync(wheels)) return undefined;
-  const pattern = new RegExp(`^torch-${release.replaceAll('.', '\\.')}(\\+cpu)?-.*x86_64\\.whl$`);
+  const pattern = new RegExp(`^torch-${release.replaceAll('.', '\\.')}${build}-.*x86_64\\.whl$`);
   const name = readdirSync(wheels).find((file) => pattern.test(file));
   return name === undefined ? undefined : join(wheels, name);
 }
 
-function fetchWheel(wheels: string, release: string): string {
+/** The libraries of the platform package come from the build for the CPU; cores link to any. */
+function fetchWheel(wheels: string, minor: LibtorchMinor): string {
+  const release = torchReleases[minor];
+  const shipped = minor === shippedMinor;
+  const build = shipped ? '\\+cpu' : '(\\+cpu)?';
+  const present = findWheel(wheels, release, build);
+  if (present !== undefined) return present;
   console.error(`package: fetching the wheel of torch ${release} (up to 600 MB, once)`);
   mkdirSync(wheels, { recursive: true });
-  const pip = ['-m', 'pip', 'download', '--quiet', '--no-deps', '--dest', wheels];
-  run('python3', [...pip, `torch==${release}`]);
-  const file = findWheel(wheels, release);
-  if (file === undefined) throw new Error(`pip fetched no wheel of torch ${release} for x86-64.`);
-  return file;
+  for (const wanted of shipped ? cpuWheelArguments(release) : [[`torch==${release}`]]) {
+    const pip = ['-m', 'pip', 'download', '--quiet', '--no-deps', '--dest', wheels, ...wanted];
+    spawnSync('python3', pip, { stdio: 'inherit' });
+    const file = findWheel(wheels, release, build);
+    if (file !== undefined) return file;
+  }
+  throw new Error(`pip fetched no wheel of torch ${release} for x86-64.`);
 }
 
 /** Runs a command with its output shown. @throws Error when it fails */

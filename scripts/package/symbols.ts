@@ -37,3 +37,17 @@ export function checkSymbols(files: readonly string[]): void {
     );
   }
 }
+
+/** Libraries that every glibc system with a C++ program has, and libtorch's own. */
+const provided =
+  /^(lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+|c10|torch_cpu|gomp)\.so(\.\d+)?|ld-linux-x86-64\.so\.2)$/;
+
+/** @throws Error that names a library which users may not have, such as CUDA's */
+export function checkNeeded(files: readonly string[]): void {
+  for (const file of files) {
+    const headers = execFileSync('objdump', ['-p', file], { encoding: 'utf8' });
+    const needed = [...headers.matchAll(/NEEDED\s+(\S+)/g)].map(([, name]) => name ?? '');
+    const strange = needed.filter((name) => !provided.test(name));
+    if (strange.length > 0) throw new Error(`${file} needs ${strange.join(', ')}.`);
+  }
+}

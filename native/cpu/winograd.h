@@ -1,0 +1,21 @@
+// 3×3 convolutions by Winograd's F(2×2, 3×3), where that is faster than oneDNN's direct ones.
+#pragma once
+
+#include <ATen/ATen.h>
+
+namespace torchbrush {
+
+// Whether a convolution with stride 1, padding 1 and nothing else special should go this way: the kernels
+// take its shapes, there are enough tiles to make up for reading larger weights, and a trial on this
+// processor, made once for a dtype, found it faster.
+bool PrefersWinograd(at::IntArrayRef x, at::IntArrayRef weight, at::ScalarType type);
+
+// The transformed weights, 16/9 as large as `weight` [O,C,3,3], which may lie at any address.
+at::Tensor PackForWinograd(const at::Tensor& weight);
+
+// `packed` for O output channels over x [B,C,H,W], plus `bias` [O] and `addend` [B,O,H,W], which may both
+// be undefined. The result is channels last.
+at::Tensor WinogradConvolution(const at::Tensor& x, const at::Tensor& packed, int64_t out_channels,
+                               const at::Tensor& bias, const at::Tensor& addend);
+
+}  // namespace torchbrush

@@ -1,0 +1,24 @@
+// The benchmarks in a checkout, where the peers and a checkpoint are made at need, under .cache/.
+//   npx tsx scripts/bench/index.ts --scenario unet --check --write docs/benchmarks/NAME
+import { join } from 'node:path';
+
+import { Command } from 'commander';
+
+import { defineBench } from '../../lib/cli/bench.js';
+import { packageRoot } from '../../lib/package-root.js';
+import { ensurePython } from '../python.js';
+import { makeCheckpoint } from './checkpoint.js';
+import { installStableDiffusionCpp } from './peers/stable-diffusion-cpp.js';
+
+const log = (line: string): void => console.error(line);
+
+const command = defineBench(new Command('bench'), {
+  python: () => ensurePython({ log }),
+  model: makeCheckpoint,
+  async sdcpp() {
+    const folder = join(packageRoot, '.cache', 'bench', 'stable-diffusion-cpp');
+    await installStableDiffusionCpp(folder);
+    return folder;
+  },
+});
+await command.parseAsync();

@@ -1,0 +1,42 @@
+// What this machine can do at most: a product of two large matrices with the weight packed for oneDNN,
+// by the operators that libtorch registers for compiled code. libtorch's own matmul takes MKL in
+// float32, which is slow on other makers' processors, so it is no measure of the machine.
+import { Generator } from '../../lib/generator.js';
+import { call, type NativeTensor } from '../../lib/native.js';
+import { randn } from '../../lib/ops.js';
+import type { BenchDType, Side } from './measure.js';
+
+const size = 4096;
+/** Multiplications and additions of one product. */
+export const peakFlop = 2 * size ** 3;
+
+export const peakName = (dtype: BenchDType): string =>
+  `oneDNN matrix product ${size}×${size}×${size}, ${dtype}`;
+
+export function peakSide(dtype: BenchDType): Side {
+  const generator = new Generator().manualSeed(0);
+  using drawn = randn([size, size], { generator });
+  const a = drawn.to({ dtype });
+  using weight = drawn.to({ dtype });
+  const packed = call(
+    (core) =>
+      core.operator('mkldnn::_reorder_linear_weight', '')(weight.native, size) as NativeTensor,
+  );
+  const product = call((core) => core.operator('mkldnn::_linear_pointwise', ''));
+  return {
+    name: peakName(dtype),
+    isOurs: false,
+    dtype,
+    async run() {
+      const began = performance.now();
+      const result = product(a.native, packed, null, 'none', [], null) as NativeTensor;
+      const seconds = (performance.now() - began) / 1000;
+      result.dispose();
+      return seconds;
+    },
+    dispose() {
+      a.dispose();
+      packed.dispose();
+    },
+  };
+}
