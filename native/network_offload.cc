@@ -3,6 +3,7 @@
 
 #include "core.h"
 #include "network.h"
+#include "run_memory.h"
 
 namespace torchbrush {
 
@@ -15,6 +16,7 @@ std::unique_ptr<WeightPass> Network::BringWeights(Plan& plan) {
     uses.push_back(plan.outputs);
     plan.arrivals = std::make_unique<const Schedule>(residence->Groups(uses));
   }
+  const RunMemory::Pause pause;  // Weights that stay outlive the run.
   return residence->Begin(*plan.arrivals);
 }
 

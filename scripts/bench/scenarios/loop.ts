@@ -122,6 +122,8 @@ function withAnswer(network: NativeNetwork, run: NativeNetwork['run']): NativeNe
     operators: (...args) => network.operators(...args),
     updateWeights: (updates) => network.updateWeights(updates),
     replaceRows: (...args) => network.replaceRows(...args),
+    setOffload: (mode) => network.setOffload(mode),
+    leave: () => network.leave(),
     dispose: () => network.dispose(),
   };
 }
