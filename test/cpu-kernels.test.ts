@@ -1,0 +1,112 @@
+// What the CPU's own operators make of a network, against libtorch's: sizes that fill no block, no
+// tile and no vector, both dtypes, and batches of any size.
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+
+import { Generator, memoryStats, type Tensor } from '../lib/index.js';
+import { Network } from '../lib/networks/network.js';
+import { simulateAccelerator } from '../lib/networks/offload.js';
+import { full, randn } from '../lib/ops.js';
+import type { DType } from '../lib/tensor.js';
+import { demoModel } from './helpers.js';
+
+type Kind = 'own' | 'plain';
+
+const networks = new Map<string, Network>();
+const networkOf = (part: string, dtype: DType, kind: Kind): Network =>
+  networks.get(`${part} ${dtype} ${kind}`) as Network;
+
+async function load(part: string, className: string, dtype: DType, kind: Kind): Promise<void> {
+  // In this mode networks take libtorch's operators as they are.
+  simulateAccelerator(kind === 'plain');
+  const options = { dtype, device: 'cpu' };
+  const network = await Network.load(join(demoModel, part), className, options);
+  networks.set(`${part} ${dtype} ${kind}`, network);
+  simulateAccelerator(false);
+}
+
+before(async () => {
+  for (const dtype of ['float32', 'bfloat16'] as const) {
+    for (const kind of ['own', 'plain'] as const) {
+      await load('unet', 'UNet2DConditionModel', dtype, kind);
+      await load('vae', 'AutoencoderKL', dtype, kind);
+    }
+  }
+});
+after(() => {
+  for (const network of networks.values()) network.dispose();
+  assert.deepEqual(memoryStats(), { tensors: 0, tensorBytes: 0, networks: 0 });
+});
+
+async function run(network: Network, entry: string, output: string, shapes: number[][]) {
+  const generator = new Generator().manualSeed(1);
+  const place = { dtype: network.dtype, device: network.device };
+  const named = shapes.map((shape, index) => {
+    using drawn = randn(shape, { generator });
+    const input = shape.length === 1 ? full(shape, 321, { device: 'cpu' }) : drawn.to(place);
+    return [network.inputsOf(entry)[index] as string, input] as const;
+  });
+  const [result] = await network.run(entry, Object.fromEntries(named), [output]);
+  for (const [, input] of named) input.dispose();
+  using made = result as Tensor;
+  return await made.toFloat32Array();
+}
+
+function errorOf(values: Float32Array, exact: Float32Array): { largest: number; mean: number } {
+  assert.equal(values.length, exact.length);
+  let largest = 0;
+  let sum = 0;
+  for (const [i, value] of values.entries()) {
+    const error = Math.abs(value - (exact[i] as number));
+    assert.ok(Number.isFinite(error));
+    largest = Math.max(largest, error);
+    sum += error;
+  }
+  return { largest, mean: sum / values.length };
+}
+
+const scaleOf = (values: Float32Array): number =>
+  values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+
+const cases: [batch: number, height: number, width: number][] = [
+  [2, 16, 16],
+  [1, 17, 13],
+  [3, 9, 31],
+  [2, 2, 2],
+  [1, 40, 24],
+];
+
+for (const [batch, height, width] of cases) {
+  const size = `${batch}×${height}×${width}`;
+  const parts = [
+    ['unet', 'forward', 'sample', [[batch, 4, height, width], [1], [batch, 24, 128]]],
+    ['vae', 'decode', 'sample', [[batch, 4, height, width]]],
+  ] as const;
+  for (const [part, entry, output, shapes] of parts) {
+    const result = (dtype: DType, kind: Kind) =>
+      run(networkOf(part, dtype, kind), entry, output, shapes as unknown as number[][]);
+
+    test(`${part} at ${size}: float32 is libtorch's to rounding`, async () => {
+      const exact = await result('float32', 'plain');
+      const { largest } = errorOf(await result('float32', 'own'), exact);
+      assert.ok(largest <= 1e-5 * scaleOf(exact), `${largest} of ${scaleOf(exact)}`);
+    });
+
+    test(`${part} at ${size}: bfloat16 is no farther from float32 than libtorch's`, async () => {
+      const exact = await result('float32', 'plain');
+      const theirs = errorOf(await result('bfloat16', 'plain'), exact);
+      const ours = errorOf(await result('bfloat16', 'own'), exact);
+      // The largest error of so few values is a matter of luck; their mean is not.
+      assert.ok(ours.mean <= 1.15 * theirs.mean, `${ours.mean} against ${theirs.mean}`);
+      assert.ok(ours.largest <= 2 * theirs.largest, `${ours.largest} against ${theirs.largest}`);
+    });
+  }
+}
+
+test('a result does not depend on who else is in the batch', async () => {
+  const network = networkOf('unet', 'float32', 'own');
+  const alone = await run(network, 'forward', 'sample', [[1, 4, 16, 16], [1], [1, 24, 128]]);
+  const again = await run(network, 'forward', 'sample', [[1, 4, 16, 16], [1], [1, 24, 128]]);
+  assert.deepEqual(alone, again);
+});
