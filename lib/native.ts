@@ -73,6 +73,18 @@ export interface OperatorTime {
   seconds: number;
 }
 
+/** Recorded runs of a network: on the GPU, CUDA graphs. Counts are of the network's whole life but for `held`. */
+export interface GraphStatus {
+  /** Graphs that are there now, one for each set of input shapes. */
+  held: number;
+  recorded: number;
+  replayed: number;
+  /** Runs without a graph. */
+  eager: number;
+  /** Why the last recording failed; empty where none did. */
+  fault: string;
+}
+
 export interface NativeNetwork {
   /** `null` where an optional input is absent. */
   run(inputs: (NativeTensor | null)[], outputs: readonly number[]): Promise<NativeTensor[]>;
@@ -82,6 +94,9 @@ export interface NativeNetwork {
   operators(given: readonly boolean[], outputs: readonly number[]): Record<string, number>;
   updateWeights(updates: readonly WeightUpdate[]): Promise<void>;
   replaceRows(parameter: string, first: number, rows: NativeTensor): Promise<void>;
+  /** At most so many graphs from now on; 0 only lets convolutions try their algorithms. False where nothing can be recorded. */
+  useGraphs(limit: number): Promise<boolean>;
+  graphStatus(): GraphStatus;
   dispose(): void;
 }
 
@@ -119,6 +134,8 @@ export interface Core {
     dtype: string,
   ): Promise<NativeNetwork>;
   cudaCount(): number;
+  /** 80 for compute capability 8.0; 0 without a CUDA companion, and for GPUs that are too old for it. */
+  cudaCapability(device: string): number;
   threads(count?: number): number;
   cpuCapability(): string;
   counts(): Record<'tensors' | 'tensorBytes' | 'programs' | 'networks' | 'generators', number>;

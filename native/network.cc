@@ -14,7 +14,7 @@ Network::Network(std::shared_ptr<const Program> program, const std::vector<Place
                  c10::Device device, at::ScalarType type)
     : program_(std::move(program)),
       fixed_(program_->constants),
-      instructions_(program_->instructions),
+      instructions_(InstructionsFor(*program_, device, fixed_, tune_, *reuse_)),
       weights_(*program_, placements, device, type, instructions_, fixed_),
       device_(device) {}
 
@@ -236,6 +236,8 @@ void NetworkHandle::Define(Napi::Env env, Napi::Object exports) {
        InstanceMethod<&NetworkHandle::Operators>("operators"),
        InstanceMethod<&NetworkHandle::UpdateWeights>("updateWeights"),
        InstanceMethod<&NetworkHandle::ReplaceRows>("replaceRows"),
+       InstanceMethod<&NetworkHandle::UseGraphs>("useGraphs"),
+       InstanceMethod<&NetworkHandle::GraphStatus>("graphStatus"),
        InstanceMethod<&NetworkHandle::Dispose>("dispose")});
   Core::Of(env).network_class = Napi::Persistent(constructor);
   exports.Set("createNetwork", Napi::Function::New(env, CreateNetwork));
@@ -270,7 +272,7 @@ Napi::Value NetworkHandle::Run(const Napi::CallbackInfo& info) {
     return core.Submit<Results>(
         network_->device(),
         [network = network_, inputs = std::move(inputs), outputs = std::move(outputs), &core] {
-          return network->Run(inputs, outputs, core.stopping());
+          return network->Answer(inputs, outputs, core.stopping());
         },
         [](Napi::Env inner, Results&& tensors) -> Napi::Value {
           auto list = Napi::Array::New(inner, tensors.size());

@@ -234,6 +234,9 @@ void Weights::Set(Weight& weight, at::Tensor tensor, bool mapped) {
   if (weight.packed) {
     weight.packed->Set(std::move(tensor), mapped);
   } else {
+    // cuDNN's fast convolutions take kernels in this layout.
+    const bool kernel = device_.is_cuda() && tensor.defined() && tensor.dim() == 4;
+    if (kernel) tensor = tensor.contiguous(at::MemoryFormat::ChannelsLast);
     fixed_[~weight.place] = std::move(tensor);
   }
 }

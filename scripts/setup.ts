@@ -65,7 +65,7 @@ function ensureLibtorch(): Libtorch {
 function sourceHash(): string {
   const hash = createHash('sha256');
   const files = readdirSync(join(packageRoot, 'native'), { recursive: true, encoding: 'utf8' })
-    .filter((name) => /\.(cc|h|cu)$/.test(name))
+    .filter((name) => /\.(cc|h|cu|cmake)$/.test(name))
     .sort()
     .map((name) => join('native', name));
   for (const file of [...files, 'CMakeLists.txt']) {

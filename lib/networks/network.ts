@@ -6,6 +6,7 @@ import { readWeights } from '../checkpoints/weights.js';
 import { CheckpointError, DisposedError, TorchbrushError } from '../errors.js';
 import {
   callAsync,
+  type GraphStatus,
   isBatching,
   type NativeNetwork,
   type NativeTensor,
@@ -16,6 +17,7 @@ import {
 import { type DType, Tensor } from '../tensor.js';
 import { Batching } from './batching.js';
 import { checkComponentConfig, readComponentConfig } from './component-config.js';
+import { sumOfGraphs, warnOfFault } from './graphs.js';
 import { type LoadedProgram, loadPrograms } from './programs.js';
 
 export interface LoadNetworkOptions {
@@ -37,6 +39,8 @@ export interface NetworkSource {
 
 interface EntryParts {
   native: NativeNetwork;
+  /** Called after each run. */
+  afterRun?: (() => void) | undefined;
   inputs: readonly string[];
   optionalInputs: ReadonlySet<string>;
   outputs: readonly string[];
@@ -125,9 +129,15 @@ export class Network {
         const parameters = new Map(native.parameters.map(({ name, shape }) => [name, shape]));
         const { inputs, outputs } = record;
         const optionalInputs = new Set(record.optionalInputs);
-        const entry = { native: network, inputs, optionalInputs, outputs, parameters };
+        const entry: EntryParts = {
+          native: network,
+          inputs,
+          optionalInputs,
+          outputs,
+          parameters,
+        };
         const batching = new Batching((given, wanted) => pass(entry, given, wanted));
-        entries.set(name, { ...entry, batching });
+        entries.set(name, Object.assign(entry, { batching }));
       }
     } catch (error) {
       for (const entry of entries.values()) entry.native.dispose();
@@ -271,6 +281,28 @@ export class Network {
     if (failed?.status === 'rejected') throw failed.reason;
   }
 
+  /**
+   * Runs of the same shapes are recorded from now on, where the device can: at most `limit` sets of
+   * shapes for each program. Nothing happens at a second call.
+   *
+   * @returns whether the device can
+   */
+  async useGraphs(limit: number): Promise<boolean> {
+    if (this.#holders === 0) throw new DisposedError(`The ${this.className} has been disposed.`);
+    const entries = [...this.#entries.values()];
+    for (const entry of entries) {
+      if (!(await callAsync(() => entry.native.useGraphs(limit)))) return false;
+      entry.afterRun ??= warnOfFault(this.className, entry.native);
+    }
+    return true;
+  }
+
+  /** What became of the runs since `useGraphs`, of all programs together. */
+  get graphs(): GraphStatus {
+    if (this.#holders === 0) throw new DisposedError(`The ${this.className} has been disposed.`);
+    return sumOfGraphs([...this.#entries.values()].map(({ native }) => native.graphStatus()));
+  }
+
   retain(): void {
     if (this.#holders === 0) throw new DisposedError(`The ${this.className} has been disposed.`);
     this.#holders += 1;
@@ -297,6 +329,7 @@ async function pass(
   const results = await callAsync(() =>
     entry.native.run(handles(entry, inputs), places(entry, outputs)),
   );
+  entry.afterRun?.();
   return results.map((native) => new Tensor(native));
 }
 
