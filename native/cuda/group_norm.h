@@ -238,10 +238,12 @@ struct GroupNormApply {
   }
 
  private:
-  // y = factor·x + constant, with factor and constant of each channel at hand.
+  // y = factor·(x − centre) + shift, with all three of each channel at hand. The difference comes first:
+  // where the mean is large beside the spread, a product's rounding would show.
   TORCHBRUSH_DEVICE void Write(const Layout<kWidth>& layout, const Place& place, const Shared& shared) const {
     float factors[kWidth];
-    float constants[kWidth];
+    float centres[kWidth];
+    float shifts[kWidth];
     const int channel = layout.first + layout.column * kWidth;
     for (int i = 0; i < kWidth; ++i) {
       const int group = (layout.column * kWidth + i) / shape.per_group;
@@ -249,7 +251,8 @@ struct GroupNormApply {
       if (addend != nullptr) before += static_cast<float>(addend[place.y * addend_stride + channel + i]);
       if (bias != nullptr) before += static_cast<float>(bias[channel + i]);
       factors[i] = shared.scales[group] * static_cast<float>(weight[channel + i]);
-      constants[i] = static_cast<float>(shift[channel + i]) + (before - shared.means[group]) * factors[i];
+      centres[i] = shared.means[group] - before;
+      shifts[i] = static_cast<float>(shift[channel + i]);
     }
     const int64_t image = place.y * shape.rows * shape.channels + channel;
     float x[kWidth];
@@ -257,7 +260,7 @@ struct GroupNormApply {
       const int64_t at = image + row * shape.channels;
       Load<T, kWidth>(input + at, x);
       for (int i = 0; i < kWidth; ++i) {
-        x[i] = factors[i] * x[i] + constants[i];
+        x[i] = factors[i] * (x[i] - centres[i]) + shifts[i];
         if (silu) x[i] = Silu(x[i]);
       }
       Store<T, kWidth>(x, output + at);
