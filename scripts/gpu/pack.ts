@@ -28,6 +28,17 @@ const tools = ['tsx', 'cmake-js', 'node-api-headers'];
  */
 const wheels = ['diffusers', 'transformers', 'tokenizers', 'safetensors', 'huggingface_hub'];
 
+/** Wheels are zip archives; without their own compression, xz makes them much smaller. */
+const storeOnly = `
+import pathlib, sys, zipfile
+for wheel in pathlib.Path(sys.argv[1]).glob("*.whl"):
+    stored = wheel.with_suffix(".stored")
+    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(stored, "w", zipfile.ZIP_STORED) as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry))
+    stored.replace(wheel)
+`;
+
 /** Tracked files that nothing there reads. */
 const leftOut =
   /^(docs\/(images|benchmarks)\/|scripts\/(train|guide|package)\/|test\/(golden|hostile|process)\/)/;
@@ -140,17 +151,6 @@ function copyNode(): void {
   }
   say(`Node ${process.version}`);
 }
-
-/** Wheels are zip archives; without their own compression, xz makes them much smaller. */
-const storeOnly = `
-import pathlib, sys, zipfile
-for wheel in pathlib.Path(sys.argv[1]).glob("*.whl"):
-    stored = wheel.with_suffix(".stored")
-    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(stored, "w", zipfile.ZIP_STORED) as new:
-        for entry in old.infolist():
-            new.writestr(entry.filename, old.read(entry))
-    stored.replace(wheel)
-`;
 
 function fetchWheels(): void {
   const pins = readFileSync(join(packageRoot, 'scripts', 'python', 'requirements.txt'), 'utf8')
