@@ -24,7 +24,7 @@ export {
   readPreprocessor,
 } from './images/clip-preprocess.js';
 export type { PreprocessedImages } from './images/preprocess.js';
-export { type ConfigureOptions, configure } from './native.js';
+export { type ConfigureOptions, configure, type GraphStatus } from './native.js';
 export { Autoencoder } from './networks/autoencoder.js';
 export { AutoencoderTiny } from './networks/autoencoder-tiny.js';
 export {
@@ -53,6 +53,7 @@ export {
   type Stage,
   type StageOptions,
 } from './pipelines/chain.js';
+export type { CompileMode, CompileOptions } from './pipelines/compile.js';
 export type {
   ComponentOverrides,
   ComponentProgress,

@@ -77,6 +77,18 @@ export interface OperatorTime {
  */
 export type OffloadMode = 'none' | 'model' | 'sequential';
 
+/** Recorded runs of a network: on the GPU, CUDA graphs. Counts are of the network's whole life but for `held`. */
+export interface GraphStatus {
+  /** Graphs that are there now, one for each set of input shapes. */
+  held: number;
+  recorded: number;
+  replayed: number;
+  /** Runs without a graph. */
+  eager: number;
+  /** Why the last recording failed; empty where none did. */
+  fault: string;
+}
+
 export interface NativeNetwork {
   /** `null` where an optional input is absent. */
   run(
@@ -93,6 +105,9 @@ export interface NativeNetwork {
   setOffload(mode: OffloadMode): Promise<void>;
   /** Weights that are offloaded go from the device until they are needed again. */
   leave(): Promise<void>;
+  /** At most so many graphs from now on; 0 only lets convolutions try their algorithms. False where nothing can be recorded. */
+  useGraphs(limit: number): Promise<boolean>;
+  graphStatus(): GraphStatus;
   dispose(): void;
 }
 
@@ -160,6 +175,8 @@ export interface Core {
   cudaCount(): number;
   /** Runs a kernel on a GPU; why it could not, unless it could. */
   probeCuda(index: number): string | undefined;
+  /** 80 for compute capability 8.0; 0 without a CUDA companion, and for GPUs that are too old for it. */
+  cudaCapability(device: string): number;
   threads(count?: number): number;
   cpuCapability(): string;
   counts(): NativeCounts;

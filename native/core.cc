@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
+#include "cuda/open.h"
 #include "devices.h"
 #include "foreign.h"
 #include "generator.h"
@@ -28,6 +29,14 @@ DeviceThread& Core::ThreadOf(c10::Device device) {
   auto& thread = threads_[device.str()];
   if (!thread) thread = std::make_unique<DeviceThread>();
   return *thread;
+}
+
+std::shared_ptr<void> Core::GraphPoolOf(c10::Device device) {
+  const Companion* companion = CompanionOf(device);
+  if (companion == nullptr || companion->make_pool == nullptr) return nullptr;
+  auto& pool = graph_pools_[device.str()];
+  if (!pool) pool = companion->make_pool(device);
+  return pool;
 }
 
 // A thread-safe function's ref is a flag, so the count is kept here.

@@ -57,6 +57,10 @@ class Core {
   void Stop();
   const std::atomic<bool>& stopping() const { return stopping_; }
 
+  // Memory that the recorded graphs of a device share; null where it has no companion. Environments have
+  // each their own: their graphs run at the same time.
+  std::shared_ptr<void> GraphPoolOf(c10::Device device);
+
   const std::shared_ptr<ReleasedBuffers>& released() const { return released_; }
   void DrainReleased();
 
@@ -81,6 +85,7 @@ class Core {
   void RunCompletions(Napi::Env env);
 
   Napi::Env env_;
+  std::map<std::string, std::shared_ptr<void>> graph_pools_;
   std::map<std::string, std::unique_ptr<DeviceThread>> threads_;
   std::shared_ptr<ReleasedBuffers> released_ = std::make_shared<ReleasedBuffers>();
   std::shared_ptr<Ledger> ledger_ = std::make_shared<Ledger>();

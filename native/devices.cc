@@ -6,6 +6,7 @@
 #include <ATen/Parallel.h>
 
 #include "core.h"
+#include "cuda/open.h"
 
 namespace torchbrush {
 namespace {
@@ -38,6 +39,16 @@ Napi::Value ProbeCuda(const Napi::CallbackInfo& info) {
   });
 }
 
+// cudaCapability(device): 80 for compute capability 8.0; 0 where there is no companion to ask, or the GPU
+// is too old for it.
+Napi::Value CudaCapability(const Napi::CallbackInfo& info) {
+  return Guarded(info.Env(), [&]() -> Napi::Value {
+    const c10::Device device(info[0].As<Napi::String>().Utf8Value());
+    const Companion* companion = CompanionOf(device);
+    return Napi::Number::New(info.Env(), companion == nullptr ? 0 : companion->capability(device));
+  });
+}
+
 Napi::Value Threads(const Napi::CallbackInfo& info) {
   return Guarded(info.Env(), [&]() -> Napi::Value {
     if (info[0].IsNumber()) at::set_num_threads(info[0].As<Napi::Number>().Int32Value());
@@ -55,6 +66,7 @@ Napi::Value CpuCapability(const Napi::CallbackInfo& info) {
 void DefineDevices(Napi::Env env, Napi::Object exports) {
   exports.Set("cudaCount", Napi::Function::New(env, CudaCount));
   exports.Set("probeCuda", Napi::Function::New(env, ProbeCuda));
+  exports.Set("cudaCapability", Napi::Function::New(env, CudaCapability));
   exports.Set("threads", Napi::Function::New(env, Threads));
   exports.Set("cpuCapability", Napi::Function::New(env, CpuCapability));
 }

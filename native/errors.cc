@@ -15,8 +15,11 @@ Fault DescribeCurrentException() {
     return {"ERR_OUT_OF_MEMORY", error.what_without_backtrace()};
   } catch (const c10::Error& error) {
     std::string message = error.what_without_backtrace();
-    // The CPU allocator reports exhaustion as a plain error.
-    const bool exhausted = message.find("DefaultCPUAllocator") != std::string::npos;
+    // Not all report exhaustion as such: the CPU's allocator, CUDA's own calls, its libraries.
+    bool exhausted = false;
+    for (const char* sign : {"DefaultCPUAllocator", "CUDA error: out of memory", "STATUS_ALLOC_FAILED"}) {
+      exhausted = exhausted || message.find(sign) != std::string::npos;
+    }
     return {exhausted ? "ERR_OUT_OF_MEMORY" : "ERR_TORCH", message};
   } catch (const std::bad_alloc&) {
     return {"ERR_OUT_OF_MEMORY", "Not enough memory."};

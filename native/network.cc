@@ -16,7 +16,7 @@ Network::Network(std::shared_ptr<const Program> program, const std::vector<Place
                  const Whereabouts& where, at::ScalarType type)
     : program_(std::move(program)),
       fixed_(program_->constants),
-      instructions_(program_->instructions),
+      instructions_(InstructionsFor(*program_, where.device, fixed_, tune_, *reuse_)),
       weights_(*program_, placements, where, type, instructions_, fixed_),
       device_(where.device) {}
 
@@ -202,7 +202,10 @@ void NetworkHandle::Define(Napi::Env env, Napi::Object exports) {
        InstanceMethod<&NetworkHandle::UpdateWeights>("updateWeights"),
        InstanceMethod<&NetworkHandle::ReplaceRows>("replaceRows"),
        InstanceMethod<&NetworkHandle::SetOffload>("setOffload"),
-       InstanceMethod<&NetworkHandle::Leave>("leave"), InstanceMethod<&NetworkHandle::Dispose>("dispose")});
+       InstanceMethod<&NetworkHandle::Leave>("leave"),
+       InstanceMethod<&NetworkHandle::UseGraphs>("useGraphs"),
+       InstanceMethod<&NetworkHandle::GraphStatus>("graphStatus"),
+       InstanceMethod<&NetworkHandle::Dispose>("dispose")});
   Core::Of(env).network_class = Napi::Persistent(constructor);
   exports.Set("createNetwork", Napi::Function::New(env, CreateNetwork));
 }
@@ -236,7 +239,7 @@ Napi::Value NetworkHandle::Run(const Napi::CallbackInfo& info) {
     return core.Submit<Results>(
         network_->device(),
         [network = network_, inputs = std::move(inputs), outputs = std::move(outputs), &core] {
-          return network->Run(inputs, outputs, core.stopping());
+          return network->Answer(inputs, outputs, core.stopping());
         },
         [](Napi::Env inner, Results&& tensors) -> Napi::Value { return WrapAll(inner, std::move(tensors)); });
   });

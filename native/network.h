@@ -12,7 +12,10 @@
 #include <utility>
 #include <vector>
 
+#include "cuda/rewrite.h"
+#include "graphs.h"
 #include "program.h"
+#include "reuse.h"
 #include "weights.h"
 
 namespace torchbrush {
@@ -34,11 +37,21 @@ class Network {
   std::vector<at::Tensor> Run(std::vector<at::Tensor> inputs, const std::vector<int32_t>& outputs,
                               const std::atomic<bool>& stop, Profile* profile = nullptr);
 
+  // The same by a recorded graph, once UseGraphs was called.
+  std::vector<at::Tensor> Answer(std::vector<at::Tensor> inputs, const std::vector<int32_t>& outputs,
+                                 const std::atomic<bool>& stop);
+
+  // At most `limit` graphs from now on, and convolutions try their algorithms; false where the device has no
+  // companion that records. Only on the device's thread.
+  bool UseGraphs(const std::shared_ptr<void>& pool, size_t limit);
+  GraphStatus graph_status() const;
+
   // How often each operator occurs in such a run.
   std::map<std::string, int> Operators(const std::vector<bool>& absent,
                                        const std::vector<int32_t>& outputs) const;
 
-  Weights& weights() { return weights_; }
+  // For changes, which graphs that were recorded with the old weights do not survive.
+  Weights& weights();
   c10::Device device() const { return device_; }
 
  private:
@@ -62,10 +75,13 @@ class Network {
 
   std::shared_ptr<const Program> program_;
   std::vector<c10::IValue> fixed_;
+  TuneFlag tune_ = std::make_shared<std::atomic<bool>>(false);
+  std::shared_ptr<Reuse> reuse_ = std::make_shared<Reuse>();
   std::vector<Instruction> instructions_;
   Weights weights_;
   std::map<Wanted, Plan> plans_;
   c10::Device device_;
+  std::atomic<std::shared_ptr<Graphs>> graphs_;  // Read on any thread for its status.
 };
 
 class NetworkHandle : public Napi::ObjectWrap<NetworkHandle> {
@@ -83,6 +99,8 @@ class NetworkHandle : public Napi::ObjectWrap<NetworkHandle> {
   Napi::Value ReplaceRows(const Napi::CallbackInfo& info);
   Napi::Value SetOffload(const Napi::CallbackInfo& info);
   Napi::Value Leave(const Napi::CallbackInfo& info);
+  Napi::Value UseGraphs(const Napi::CallbackInfo& info);
+  Napi::Value GraphStatus(const Napi::CallbackInfo& info);
   void Dispose(const Napi::CallbackInfo& info);
   void Release(Napi::Env env);
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core.h"
+#include "cuda/open.h"
 #include "generator.h"
 #include "tensor.h"
 
@@ -164,6 +165,10 @@ at::Tensor LinearCombination(const std::vector<double>& coefficients, std::vecto
     if (tensor.sizes() != tensors[0].sizes()) {
       throw CoreError("ERR_INVALID_ARGUMENT", "linearCombination needs tensors of one shape.");
     }
+  }
+  const Companion* companion = CompanionOf(tensors[0].device());
+  if (companion != nullptr && companion->linear_combination != nullptr) {
+    return companion->linear_combination(coefficients, tensors, result);
   }
   if (tensors[0].is_cpu()) {
     for (auto& tensor : tensors) tensor = tensor.to(type).contiguous();

@@ -200,6 +200,9 @@ void Weights::Set(Weight& weight, WeightValues values) {
 }
 
 void Weights::Put(Weight& weight, at::Tensor tensor) {
+  // cuDNN's fast convolutions take kernels in this layout.
+  const bool kernel = device_.is_cuda() && tensor.defined() && tensor.dim() == 4;
+  if (kernel) tensor = tensor.contiguous(at::MemoryFormat::ChannelsLast);
   if (residence_) {
     residence_->Keep(weight.place, tensor);
     residence_->Forget(weight.place);

@@ -1,7 +1,7 @@
 // Builds the bootstrap and the core for the libtorch that is found, with cmake-js, and copies them
 // to build/Release (or --out DIR).
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -42,7 +42,11 @@ export function buildAddon(libtorch: string, out: string): void {
   });
   if (built.status !== 0) throw new Error(`cmake-js ended with ${built.status ?? built.signal}.`);
   mkdirSync(out, { recursive: true });
-  for (const name of ['torchbrush.node', `torchbrush-core-${minor}.so`]) {
+  const companion = `torchbrush-cuda-${minor}.so`;
+  const names = ['torchbrush.node', `torchbrush-core-${minor}.so`];
+  // Only where libtorch is one for CUDA and there is an nvcc.
+  if (existsSync(join(work, 'Release', companion))) names.push(companion);
+  for (const name of names) {
     // A running process may have the old file mapped: replace it, never write into it.
     const temporary = join(out, `${name}.${process.pid}`);
     copyFileSync(join(work, 'Release', name), temporary);

@@ -59,7 +59,7 @@ function ensureLibtorch(): Libtorch {
 function sourceHash(): string {
   const hash = createHash('sha256');
   const files = readdirSync(join(packageRoot, 'native'), { recursive: true, encoding: 'utf8' })
-    .filter((name) => /\.(cc|h|inl|cu)$/.test(name))
+    .filter((name) => /\.(cc|h|inl|cu|cmake)$/.test(name))
     .sort()
     .map((name) => join('native', name));
   for (const file of [...files, 'CMakeLists.txt']) {

@@ -29,6 +29,11 @@ export class Autoencoder {
   slicing = false;
   /** Encodes and decodes pictures larger than those it was trained on in tiles, for less memory. */
   tiling = false;
+  /**
+   * Draws the posterior's samples in float32, and gives latents in it, whatever the network computes
+   * in: where diffusers converts an autoencoder to float32 for each use, the noise is float32 too.
+   */
+  drawsInFloat32 = false;
 
   /** @param scalingFactor Instead of what the checkpoint says. */
   constructor(network: Network, scalingFactor?: number) {
@@ -42,7 +47,7 @@ export class Autoencoder {
   }
 
   /**
-   * Scaled latents [B,C,H/f,W/f], in the network's dtype, of pixels [B,3,H,W] in −1..1: a sample of
+   * Scaled latents [B,C,H/f,W/f], in the network's dtype unless `drawsInFloat32`, of pixels [B,3,H,W] in −1..1: a sample of
    * the posterior, drawn from one generator for the batch or from one per picture.
    */
   async encode(pixels: Tensor, generator: Generator | readonly Generator[]): Promise<Tensor> {
@@ -50,11 +55,13 @@ export class Autoencoder {
     const [mean, std] = await this.#moments(placed);
     using means = mean;
     using stds = std;
-    using noise = noiseLike(means, generator);
+    const dtype = this.drawsInFloat32 ? 'float32' : means.dtype;
+    using noise = noiseLike({ shape: means.shape, device: means.device, dtype }, generator);
     using spread = multiply(stds, noise);
     const factor = this.scalingFactor;
-    if (this.#spread === undefined) return linearCombination([factor, factor], [means, spread]);
-    using sample = linearCombination([1, 1], [means, spread]);
+    const terms = [means, spread];
+    if (this.#spread === undefined) return linearCombination([factor, factor], terms, { dtype });
+    using sample = linearCombination([1, 1], terms, { dtype });
     using channelMeans = this.#perChannel(this.#spread.mean);
     using channelFactors = this.#perChannel(this.#spread.std.map((value) => factor / value));
     using centred = subtract(sample, channelMeans);

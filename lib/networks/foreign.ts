@@ -6,7 +6,13 @@ import { join } from 'node:path';
 
 import { chooseWeights } from '../checkpoints/weights.js';
 import { CheckpointError, InvalidArgumentError, UntrustedFileError } from '../errors.js';
-import { callAsync, type NativeForeign, type NativeNetwork, type NativeTensor } from '../native.js';
+import {
+  callAsync,
+  type GraphStatus,
+  type NativeForeign,
+  type NativeNetwork,
+  type NativeTensor,
+} from '../native.js';
 import type { DType } from '../tensor.js';
 import { checkInputs, fillPackage, type PackageInput } from './package.js';
 
@@ -175,6 +181,14 @@ class ForeignNetwork implements NativeNetwork {
   async setOffload(): Promise<void> {}
 
   async leave(): Promise<void> {}
+
+  async useGraphs(): Promise<boolean> {
+    return false;
+  }
+
+  graphStatus(): GraphStatus {
+    return { held: 0, recorded: 0, replayed: 0, eager: 0, fault: '' };
+  }
 
   dispose(): void {
     this.#native.dispose();

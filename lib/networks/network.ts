@@ -7,6 +7,7 @@ import { readWeights } from '../checkpoints/weights.js';
 import { DisposedError, TorchbrushError } from '../errors.js';
 import {
   callAsync,
+  type GraphStatus,
   isBatching,
   type NativeNetwork,
   type NativeTensor,
@@ -18,6 +19,7 @@ import { type DType, Tensor } from '../tensor.js';
 import { Batching } from './batching.js';
 import { checkComponentConfig, checkFigures, readComponentConfig } from './component-config.js';
 import { loadForeign } from './foreign.js';
+import { sumOfGraphs, warnOfFault } from './graphs.js';
 import { isSimulatingAccelerator, Residence } from './offload.js';
 import { place } from './place.js';
 import { type LoadedProgram, loadPrograms } from './programs.js';
@@ -46,6 +48,8 @@ export interface NetworkSource {
 interface EntryParts {
   native: NativeNetwork;
   residence: Residence;
+  /** Called after each run. */
+  afterRun?: (() => void) | undefined;
   inputs: readonly string[];
   optionalInputs: ReadonlySet<string>;
   /** Undefined where only a run shows their names. */
@@ -169,7 +173,14 @@ export class Network {
         const parameters = new Map(native.parameters.map(({ name, shape }) => [name, shape]));
         const { inputs, outputs } = record;
         const optionalInputs = new Set(record.optionalInputs);
-        const entry = { native: network, residence, inputs, optionalInputs, outputs, parameters };
+        const entry: EntryParts = {
+          native: network,
+          residence,
+          inputs,
+          optionalInputs,
+          outputs,
+          parameters,
+        };
         entries.set(name, withBatching(entry));
       }
     } catch (error) {
@@ -331,6 +342,28 @@ export class Network {
     if (failed?.status === 'rejected') throw failed.reason;
   }
 
+  /**
+   * Runs of the same shapes are recorded from now on, where the device can: at most `limit` sets of
+   * shapes for each program. Nothing happens at a second call.
+   *
+   * @returns whether the device can
+   */
+  async useGraphs(limit: number): Promise<boolean> {
+    if (this.#holders === 0) throw new DisposedError(`The ${this.className} has been disposed.`);
+    const entries = [...this.#entries.values()];
+    for (const entry of entries) {
+      if (!(await callAsync(() => entry.native.useGraphs(limit)))) return false;
+      entry.afterRun ??= warnOfFault(this.className, entry.native);
+    }
+    return true;
+  }
+
+  /** What became of the runs since `useGraphs`, of all programs together. */
+  get graphs(): GraphStatus {
+    if (this.#holders === 0) throw new DisposedError(`The ${this.className} has been disposed.`);
+    return sumOfGraphs([...this.#entries.values()].map(({ native }) => native.graphStatus()));
+  }
+
   retain(): void {
     if (this.#holders === 0) throw new DisposedError(`The ${this.className} has been disposed.`);
     this.#holders += 1;
@@ -349,7 +382,9 @@ export class Network {
 }
 
 function withBatching(entry: EntryParts): Entry {
-  return { ...entry, batching: new Batching((given, wanted) => pass(entry, given, wanted)) };
+  const batching = new Batching((given, wanted) => pass(entry, given, wanted));
+  // The same object: what is called after each run is known later.
+  return Object.assign(entry, { batching });
 }
 
 /** One pass, as soon as those before it are done. */
@@ -362,6 +397,7 @@ async function pass(
     entry.residence.beforeRun();
     return entry.native.run(handles(entry, inputs), places(entry, outputs), outputs);
   });
+  entry.afterRun?.();
   return results.map((native) => new Tensor(native));
 }
 

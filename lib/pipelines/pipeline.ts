@@ -17,9 +17,11 @@ import { type CheckpointFolder, openCheckpointFolder } from '../checkpoints/fold
 import { type HubAccess, hubOptionNames } from '../checkpoints/hub-settings.js';
 import { openSingleFileCheckpoint } from '../checkpoints/single-file-checkpoint.js';
 import { DisposedError, expected, InvalidArgumentError } from '../errors.js';
-import type { OffloadMode } from '../native.js';
+import type { GraphStatus, OffloadMode } from '../native.js';
 import { Autoencoder } from '../networks/autoencoder.js';
+import { sumOfGraphs } from '../networks/graphs.js';
 import { MoVQ } from '../networks/movq.js';
+import type { Network } from '../networks/network.js';
 import type { TextEncoder } from '../networks/text-encoder.js';
 import type { UNet } from '../networks/unet.js';
 import {
@@ -32,6 +34,7 @@ import {
 import type { Scheduler } from '../schedulers/index.js';
 import type { DType } from '../tensor.js';
 import type { ClipTokenizer } from '../tokenizer/index.js';
+import { type CompileOptions, checkCompileOptions, compileNetworks } from './compile.js';
 import {
   type ComponentSet,
   checkOverrides,
@@ -230,6 +233,35 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
   }
 
   disableAttentionSlicing(): void {}
+
+  /**
+   * Makes later runs faster. On CUDA, runs of the same shapes are recorded as CUDA graphs at their
+   * second time and replayed from then on; convolutions try their algorithms for each new shape, so the
+   * first picture of a size takes longer. Pipelines that share the networks share that. On the CPU
+   * nothing is left to do: programs are compiled when they are loaded.
+   *
+   * Where a recording fails, a warning (`TORCHBRUSH_GRAPH_FAILED`) tells why, once, and runs go on as
+   * before. The graphs go with the networks.
+   *
+   * @throws InvalidArgumentError for a mode that is not known
+   */
+  async compile(options: CompileOptions = {}): Promise<void> {
+    checkCompileOptions(options);
+    await compileNetworks(networksOf(this.components));
+  }
+
+  /** What became of `compile()`: the graphs of each component that is a network. */
+  get graphs(): Record<string, GraphStatus> {
+    const parts = Object.entries(this.components).map(([name, part]): [string, Network[]] => [
+      name,
+      networksOf([part]),
+    ]);
+    return Object.fromEntries(
+      parts
+        .filter(([, networks]) => networks.length > 0)
+        .map(([name, networks]) => [name, sumOfGraphs(networks.map(({ graphs }) => graphs))]),
+    );
+  }
 
   // Adapters. They change networks, so all pipelines that share those see the change; it takes its
   // turn between two runs of a network, in the middle of a generation if one is on its way.

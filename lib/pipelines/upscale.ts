@@ -44,8 +44,8 @@ const scalingFactor = 0.08333;
 const upscaleAutoencoderKind: ComponentKind<Autoencoder> = {
   ...upcastAutoencoderKind,
   load: async (source) => {
-    const { network } = await upcastAutoencoderKind.load(source);
-    return new Autoencoder(network, scalingFactor);
+    const { network, drawsInFloat32 } = await upcastAutoencoderKind.load(source);
+    return Object.assign(new Autoencoder(network, scalingFactor), { drawsInFloat32 });
   },
 };
 
