@@ -133,6 +133,7 @@ export interface LoadedLibtorch extends Libtorch {
   cudaProblem: string | undefined;
 }
 
+/** Options of `configure`. */
 export interface ConfigureOptions {
   /** Folder of a libtorch (it holds `lib/libtorch_cpu.so`), or of a Python's `torch` package. */
   libtorch?: string;

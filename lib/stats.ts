@@ -16,9 +16,11 @@ export function memoryStats(): MemoryStats {
   return { tensors, tensorBytes, networks };
 }
 
+/** A device that networks can run on. */
 export interface DeviceInfo {
   /** What to pass as `device`. */
   name: string;
+  /** Its kind. */
   type: 'cpu' | 'cuda';
 }
 

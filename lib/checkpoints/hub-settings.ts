@@ -20,6 +20,7 @@ export interface HubOptions {
 
 /** Told about files as they come from the hub; several are on their way at once. */
 export interface DownloadProgress {
+  /** Tells it from progress in loading. */
   status: 'downloading';
   /** `'org/name'`. */
   repository: string;
@@ -27,9 +28,11 @@ export interface DownloadProgress {
   file: string;
   /** Bytes of this file that are here, and how many it has. */
   fileBytes: number;
+  /** Bytes that this file has. */
   fileSize: number;
   /** Bytes of all files that are being fetched now, and how many they have. */
   bytes: number;
+  /** Bytes that all files have that are being fetched now. */
   size: number;
 }
 

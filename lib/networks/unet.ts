@@ -29,7 +29,9 @@ const skip = 'down_block_additional_residuals';
 
 /** The denoising network of Stable Diffusion, `UNet2DConditionModel`. */
 export class UNet {
+  /** Shared and counted; the pipeline disposes it. */
   readonly network: Network;
+  /** Channels of its input: those of the latents and, in upscalers, of what stands beside them. */
   readonly inChannels: number;
   /** Side of the latents it was trained on; sets the default picture size. */
   readonly sampleSize: number;

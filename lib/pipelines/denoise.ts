@@ -14,6 +14,7 @@ export interface StepProgress {
   step: number;
   /** How many there are. */
   steps: number;
+  /** The step's timestep, about 999 (noise) to 0 (picture); may be fractional. */
   timestep: number;
   /** The latents after this step, [B,…]; the loop's own: use `alias()` to keep them. */
   latents: Tensor;
@@ -29,6 +30,7 @@ export interface StepChanges {
   interrupt?: boolean;
 }
 
+/** Called after each step, and waited for. */
 export type ProgressCallback = (
   progress: StepProgress,
   // biome-ignore lint/suspicious/noConfusingVoidType: callbacks without an answer are the usual case

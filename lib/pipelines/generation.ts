@@ -26,6 +26,7 @@ export interface StepEvent extends StepProgress {
   preview(): Promise<Image[]>;
 }
 
+/** Called after each step, and waited for; may change how it goes on. */
 export type StepCallback = (
   event: StepEvent,
   // biome-ignore lint/suspicious/noConfusingVoidType: callbacks without an answer are the usual case
@@ -64,6 +65,7 @@ export const generationOptionNames = [
 
 /** Options of schedules of the caller's own, where the scheduler takes them. */
 export interface ScheduleOptions {
+  /** Steps of the whole schedule, 1 or more, before `strength` shortens it; 50. */
   numInferenceSteps?: number;
   /** Custom timesteps, descending, for schedulers that take them; instead of numInferenceSteps. */
   timesteps?: readonly number[];

@@ -25,6 +25,7 @@ export interface KandinskyDecoderOptions extends GenerationOptions {
   negativeImageEmbeds?: Tensor | readonly Tensor[];
   /** Pixels; 512. */
   height?: number;
+  /** As `height`. */
   width?: number;
 }
 

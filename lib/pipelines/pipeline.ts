@@ -161,6 +161,7 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
     for (const vae of this.#autoencoders()) vae.slicing = true;
   }
 
+  /** Encodes and decodes a batch at once again. */
   disableVaeSlicing(): void {
     for (const vae of this.#autoencoders()) vae.slicing = false;
   }
@@ -205,6 +206,10 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
     return this.#lora.names;
   }
 
+  /**
+   * Forgets these adapters; active ones leave the weights first. Throws for names that are not
+   * loaded.
+   */
   async deleteAdapters(names: string | readonly string[]): Promise<void> {
     await this.#lora.delete(checkNames(names, 'adapterNames'));
   }
@@ -220,6 +225,7 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
     await this.#lora.enable(false);
   }
 
+  /** Puts the adapters that `disableLora()` took out back into the weights. */
   async enableLora(): Promise<void> {
     await this.#lora.enable(true);
   }
@@ -233,6 +239,7 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
     await this.#lora.fuse(options);
   }
 
+  /** Takes fused adapters out of the weights again. */
   async unfuseLora(): Promise<void> {
     await this.#lora.unfuse();
   }

@@ -6,7 +6,9 @@ import type { Tensor } from '../tensor.js';
 
 /** Custom schedules that a scheduler class accepts. */
 export interface CustomSchedules {
+  /** Whether `start` takes `timesteps`. */
   readonly timesteps: boolean;
+  /** Whether `start` takes `sigmas`. */
   readonly sigmas: boolean;
 }
 
@@ -41,8 +43,11 @@ export interface StepOptions {
   readonly useClippedModelOutput?: boolean | undefined;
   /** Noise to add before each Euler step, and the range of sigmas to add it in. */
   readonly sChurn?: number | undefined;
+  /** Lowest sigma at which noise is added; 0. */
   readonly sTmin?: number | undefined;
+  /** Highest sigma at which noise is added; infinity. */
   readonly sTmax?: number | undefined;
+  /** Factor of the noise that is added; 1. */
   readonly sNoise?: number | undefined;
 }
 
@@ -77,11 +82,17 @@ export interface SchedulerRun {
 
 /** A sampling algorithm with its configuration. Immutable, so runs may share it. */
 export interface Scheduler {
+  /** The name of the class, which is that in diffusers. */
   readonly className: string;
   /** Frozen; camelCase names; pass it to another class's `fromConfig`. */
   readonly config: Readonly<Record<string, unknown>>;
+  /** Whether `start` takes `timesteps` and `sigmas`. */
   readonly customSchedules: CustomSchedules;
-  /** @throws ERR_INVALID_ARGUMENT for options that the schedule cannot follow */
+  /**
+   * Begins a run over a schedule. Runs know nothing of one another; dispose each when it is done.
+   *
+   * @throws ERR_INVALID_ARGUMENT for options that the schedule cannot follow
+   */
   start(options: StartOptions): SchedulerRun;
 }
 
