@@ -1,4 +1,5 @@
 // The API reference: docs/api/*.md.
+import { exampleBlock } from './examples.js';
 import { type Doc, type Entry, type Member, readReference } from './reference.js';
 
 interface Page {
@@ -111,7 +112,9 @@ export function undocumented(entries: readonly Entry[] = readReference()): strin
 
 function showEntry(entry: Entry, all: readonly Entry[], link: (name: string) => string): string {
   const { name, kind, signature, doc, members, bases } = entry;
-  const parts = [`## ${name}`, ...showDoc(doc, 'text'), code(signature), ...showDoc(doc, 'tags')];
+  const show = (one: Doc, part: 'text' | 'tags') =>
+    showDoc(one, part, (text) => exampleBlock(text, entry, all));
+  const parts = [`## ${name}`, ...show(doc, 'text'), code(signature), ...show(doc, 'tags')];
   const properties = members.filter(({ type }) => type !== undefined);
   if (properties.length > 0 && !repeats(entry)) {
     const rows = properties.map((one) => [nameOf(one), typeCell(one), cell(flatten(one.doc))]);
@@ -122,8 +125,8 @@ function showEntry(entry: Entry, all: readonly Entry[], link: (name: string) => 
   const methods = members.filter(({ type }) => type === undefined);
   for (const method of methods) {
     // Names of methods occur in many classes: the class before them makes anchors unique.
-    parts.push(`### ${name}.${method.name}`, ...showDoc(method.doc, 'text'));
-    parts.push(code(method.signature), ...showDoc(method.doc, 'tags'));
+    parts.push(`### ${name}.${method.name}`, ...show(method.doc, 'text'));
+    parts.push(code(method.signature), ...show(method.doc, 'tags'));
   }
   if (bases.length > 0) parts.push(`Further members: those of ${bases.map(link).join(', ')}.`);
   const text = [signature, ...members.map((one) => one.signature)].join('\n');
@@ -140,13 +143,19 @@ function repeats({ kind, members, doc, signature }: Entry): boolean {
   return kind === 'type' && (isPlain || !signature.includes('{'));
 }
 
-function showDoc(doc: Doc, part: 'text' | 'tags'): string[] {
-  if (part === 'text') return doc.text === '' ? [] : [withoutLinks(doc.text)];
+function showDoc(doc: Doc, part: 'text' | 'tags', example: (code: string) => string): string[] {
+  if (part === 'text') {
+    const text = withoutLinks(doc.text).replaceAll(
+      /```ts\n([\s\S]*?)\n```\n*/g,
+      (_, code: string) => `${example(code)}\n\n`,
+    );
+    return text === '' ? [] : [text.trim()];
+  }
   const lines = doc.parameters.map(([name, text]) => `- \`${name}\`: ${oneLine(text)}`);
   if (doc.returns !== '') lines.push(`- returns ${oneLine(doc.returns)}`);
   for (const text of doc.throws) lines.push(`- throws ${oneLine(text)}`);
   const list = lines.length > 0 ? [lines.join('\n')] : [];
-  return [...list, ...doc.examples.map((example) => code(example.replace(/^```ts\n|```$/g, '')))];
+  return [...list, ...doc.examples.map(example)];
 }
 
 function flatten({ text, throws }: Doc): string {
