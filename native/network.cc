@@ -131,6 +131,7 @@ std::vector<at::Tensor> Network::Run(std::vector<at::Tensor> inputs, const std::
     }
     stack.clear();
   }
+  weights_.ReleaseScratch();
   std::vector<at::Tensor> results;
   for (const ValueRef place : plan.outputs) {
     const c10::IValue& value = place >= 0 ? slots[place] : fixed_[~place];

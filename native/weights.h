@@ -1,4 +1,4 @@
-// A network's weights: read from mapped checkpoint files, and changed at run time by low-rank
+// A network's weights: read from checkpoint files, and changed at run time by low-rank
 // matrices or by further rows. Changes always start from the values in the file, so taking all of
 // them back gives the checkpoint's own bits.
 #pragma once
@@ -8,38 +8,20 @@
 #include <atomic>
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "cpu/packed.h"
+#include "cpu/row_table.h"
 #include "program.h"
-#include "safetensors.h"
+#include "weight_values.h"
 
 namespace torchbrush {
-
-// Where in which file a tensor's values lie.
-struct StoredValues {
-  std::string file;
-  uint64_t offset;
-  at::ScalarType type;
-  std::vector<int64_t> shape;
-  std::vector<int64_t> strides;  // In elements; none where the values lie one behind the other.
-};
 
 struct Placement {
   std::string parameter;
   StoredValues values;
-};
-
-// scale · up · down, where up is [O,R] and down is [R,K] once trailing sizes are flattened. With a
-// middle [R,S,h,w], down is [S,I] and the product is the kernel of three convolutions in a row.
-struct LowRankTerm {
-  StoredValues up;
-  StoredValues down;
-  std::optional<StoredValues> middle;
-  double scale;
 };
 
 // The base weight plus the terms; without terms, the base weight itself.
@@ -47,8 +29,6 @@ struct WeightUpdate {
   std::string parameter;
   std::vector<LowRankTerm> terms;
 };
-
-using Files = std::unordered_map<std::string, std::shared_ptr<MappedFile>>;
 
 class Weights {
  public:
@@ -63,26 +43,31 @@ class Weights {
   // The base weight with `rows` [N,D] from row `first` on; rows beyond its end make it longer.
   void ReplaceRows(const std::string& parameter, int64_t first, const at::Tensor& rows);
 
+  // Lets memory go that only packing needs.
+  void ReleaseScratch() { scratch_->Release(); }
+
  private:
   struct Weight {
     ValueRef place;
-    std::shared_ptr<MappedFile> file;
+    std::shared_ptr<WeightFile> file;
     StoredValues stored;
-    bool is_table = false;                 // Only looked up by row.
     std::shared_ptr<PackedWeight> packed;  // Null where operators take the plain weight.
+    std::shared_ptr<RowTable> table;       // Of weights that are only looked up by row.
   };
 
   Weight& Find(const std::string& parameter);
-  at::Tensor Mapped(const Weight& weight) const;
-  void Set(Weight& weight, at::Tensor tensor, bool mapped);
+  WeightValues ValuesOf(const Weight& weight, std::vector<Product> products = {}) const;
   void Restore(Weight& weight);
-  // With all files open already.
+  // The whole weight where operators take it. Packed ones are read when they are packed.
+  void Set(Weight& weight, WeightValues values);
+  // With all files open already. `block` is the thread's own.
   void ChangeAll(const std::vector<WeightUpdate>& updates, const Files& files, const std::atomic<bool>& stop);
-  void Change(Weight& weight, const std::vector<LowRankTerm>& terms, const Files& files);
+  void Change(Weight& weight, const std::vector<LowRankTerm>& terms, const Files& files, Scratch& block);
 
   c10::Device device_;
   at::ScalarType type_;
   std::vector<c10::IValue>& fixed_;
+  std::shared_ptr<Scratch> scratch_ = std::make_shared<Scratch>();
   std::unordered_map<std::string, Weight> weights_;
 };
 

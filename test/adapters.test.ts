@@ -55,6 +55,21 @@ test('an adapter changes the picture, and without it the bits are the old ones',
   assert.deepEqual(memoryStats(), stats);
 });
 
+for (const dtype of ['float32', 'bfloat16'] as const) {
+  test(`in ${dtype} weights written over are those that were packed with the adapter`, async () => {
+    using used = await StableDiffusionPipeline.fromPretrained(demoModel, { dtype });
+    const without = await draw(used);
+    await used.loadLoraWeights(file);
+    using fresh = await StableDiffusionPipeline.fromPretrained(demoModel, { dtype });
+    await fresh.loadLoraWeights(file);
+    const expected = await draw(fresh);
+    assert.ok(distance(expected, without) > 1e-2);
+    assert.deepEqual(await draw(used), expected);
+    await fresh.unloadLoraWeights();
+    assert.deepEqual(await draw(fresh), without);
+  });
+}
+
 test('weights scale an adapter, to nothing at 0 and to the contrary below', async () => {
   await pipe.loadLoraWeights(file, { adapterName: 'a' });
   const full = await draw();

@@ -261,6 +261,8 @@ test('help and completion open neither libtorch nor sharp', async (context) => {
     const { stderr } = await run(words, { env });
     assert.match(stderr, /^opened 0$/m, words.join(' '));
   }
-  const { stderr } = await run(['inspect', 'missing'], { env });
+  const output = join(temporaryFolder(context), 'out.png');
+  const drawing = ['txt2img', '--model', 'demo', '-p', 'fox', '--steps', '1', '-o', output];
+  const { stderr } = await run(drawing, { env });
   assert.match(stderr, /^opened [1-9]/m, 'what is asserted above can be told at all');
 });

@@ -48,6 +48,22 @@ test('a new word means something else, and other prompts what they meant', async
   assert.deepEqual(memoryStats(), stats);
 });
 
+test('tokens that the encoder has no embedding for are refused before it runs', async () => {
+  const { tokenizer, textEncoder } = pipe.components;
+  const { size } = tokenizer;
+  const refused = (id: number) =>
+    assertRefused(() => textEncoder.encode([[0, id]]), {
+      says: new RegExp(`token id from 0 to \\d+ for tokens but received ${id} .*tokenizer`),
+    });
+  await refused(-1);
+  await refused(size);
+  await pipe.loadTextualInversion(three);
+  (await textEncoder.encode([[0, size + 2]])).dispose();
+  await refused(size + 3);
+  await pipe.unloadTextualInversion();
+  await refused(size);
+});
+
 test('a word with three vectors takes three tokens', async () => {
   const { tokenizer } = pipe.components;
   const size = tokenizer.size;

@@ -21,9 +21,9 @@ const longestName = 256;
 export function readPickle(path: string, bytes: Buffer, handlers: PickleHandlers): unknown {
   const machine = new Machine(path, bytes, handlers);
   for (let count = 0; count < mostOperations; count += 1) {
-    const code = machine.integer(1);
+    const code = machine.byte();
     if (code === stop) return machine.pop();
-    const operation = operations.get(code);
+    const operation = operations[code];
     if (operation === undefined) {
       throw machine.broken(`the operation 0x${code.toString(16)} is none that torch.save uses`);
     }
@@ -54,8 +54,16 @@ class Machine {
     return this.#bytes.subarray(start, this.#at);
   }
 
-  integer(bytes: 1 | 2 | 4): number {
-    return this.#bytes.readUIntLE(this.#advance(bytes), bytes);
+  byte(): number {
+    return this.#bytes[this.#advance(1)] as number;
+  }
+
+  short(): number {
+    return this.#bytes.readUInt16LE(this.#advance(2));
+  }
+
+  unsigned(): number {
+    return this.#bytes.readUInt32LE(this.#advance(4));
   }
 
   signed(): number {
@@ -91,7 +99,7 @@ class Machine {
   }
 
   checkProtocol(): void {
-    const version = this.integer(1);
+    const version = this.byte();
     if (version < 2 || version > 4) throw this.broken(`protocol ${version} is unknown`);
   }
 
@@ -101,8 +109,9 @@ class Machine {
   }
 
   top(): unknown {
-    if (this.#stack.length === 0) throw this.broken('a value is missing');
-    return this.#stack.at(-1);
+    const { length } = this.#stack;
+    if (length === 0) throw this.broken('a value is missing');
+    return this.#stack[length - 1];
   }
 
   pop(): unknown {
@@ -113,8 +122,11 @@ class Machine {
 
   /** The topmost values, in the order they were pushed. */
   popMany(count: number): unknown[] {
-    if (this.#stack.length < count) throw this.broken('a value is missing');
-    return this.#stack.splice(-count);
+    const start = this.#stack.length - count;
+    if (start < 0) throw this.broken('a value is missing');
+    const values = this.#stack.slice(start);
+    this.#stack.length = start;
+    return values;
   }
 
   mark(): void {
@@ -142,8 +154,9 @@ class Machine {
   }
 
   recall(index: number): void {
-    if (!this.#memo.has(index)) throw this.broken(`it recalls ${index}, which it never kept`);
-    this.push(this.#memo.get(index));
+    const value = this.#memo.get(index);
+    if (value === undefined) throw this.broken(`it recalls ${index}, which it never kept`);
+    this.push(value);
   }
 
   // Collections
@@ -197,32 +210,35 @@ class Machine {
   }
 }
 
+type Operation = (machine: Machine) => void;
+
 const stop = 0x2e;
 
-const operations: ReadonlyMap<number, (machine: Machine) => void> = new Map([
+/** By code; most of the 256 are none. */
+const operations = byCode([
   [0x80, (machine) => machine.checkProtocol()], // PROTO
   [0x95, (machine) => void machine.take(8)], // FRAME
   [0x4e, (machine) => machine.push(null)], // NONE
   [0x88, (machine) => machine.push(true)], // NEWTRUE
   [0x89, (machine) => machine.push(false)], // NEWFALSE
-  [0x4b, (machine) => machine.push(machine.integer(1))], // BININT1
-  [0x4d, (machine) => machine.push(machine.integer(2))], // BININT2
+  [0x4b, (machine) => machine.push(machine.byte())], // BININT1
+  [0x4d, (machine) => machine.push(machine.short())], // BININT2
   [0x4a, (machine) => machine.push(machine.signed())], // BININT
-  [0x8a, (machine) => machine.push(machine.long(machine.integer(1)))], // LONG1
+  [0x8a, (machine) => machine.push(machine.long(machine.byte()))], // LONG1
   [0x47, (machine) => machine.push(machine.take(8).readDoubleBE())], // BINFLOAT
-  [0x8c, (machine) => machine.push(machine.text(machine.integer(1)))], // SHORT_BINUNICODE
-  [0x58, (machine) => machine.push(machine.text(machine.integer(4)))], // BINUNICODE
-  [0x43, (machine) => machine.push(machine.take(machine.integer(1)))], // SHORT_BINBYTES
-  [0x42, (machine) => machine.push(machine.take(machine.integer(4)))], // BINBYTES
+  [0x8c, (machine) => machine.push(machine.text(machine.byte()))], // SHORT_BINUNICODE
+  [0x58, (machine) => machine.push(machine.text(machine.unsigned()))], // BINUNICODE
+  [0x43, (machine) => machine.push(machine.take(machine.byte()))], // SHORT_BINBYTES
+  [0x42, (machine) => machine.push(machine.take(machine.unsigned()))], // BINBYTES
   [0x28, (machine) => machine.mark()], // MARK
   [0x30, (machine) => machine.discard()], // POP
   [0x31, (machine) => void machine.popMark()], // POP_MARK
   [0x32, (machine) => machine.push(machine.top())], // DUP
-  [0x71, (machine) => machine.keep(machine.integer(1))], // BINPUT
-  [0x72, (machine) => machine.keep(machine.integer(4))], // LONG_BINPUT
+  [0x71, (machine) => machine.keep(machine.byte())], // BINPUT
+  [0x72, (machine) => machine.keep(machine.unsigned())], // LONG_BINPUT
   [0x94, (machine) => machine.keep()], // MEMOIZE
-  [0x68, (machine) => machine.recall(machine.integer(1))], // BINGET
-  [0x6a, (machine) => machine.recall(machine.integer(4))], // LONG_BINGET
+  [0x68, (machine) => machine.recall(machine.byte())], // BINGET
+  [0x6a, (machine) => machine.recall(machine.unsigned())], // LONG_BINGET
   [0x29, (machine) => machine.push([])], // EMPTY_TUPLE
   [0x85, (machine) => machine.push(machine.popMany(1))], // TUPLE1
   [0x86, (machine) => machine.push(machine.popMany(2))], // TUPLE2
@@ -240,3 +256,9 @@ const operations: ReadonlyMap<number, (machine: Machine) => void> = new Map([
   [0x52, (machine) => machine.reduce()], // REDUCE
   [0x62, (machine) => machine.build()], // BUILD
 ]);
+
+function byCode(entries: readonly [number, Operation][]): readonly (Operation | undefined)[] {
+  const table: (Operation | undefined)[] = Array(256).fill(undefined);
+  for (const [code, operation] of entries) table[code] = operation;
+  return table;
+}

@@ -1,5 +1,5 @@
 // The header of a safetensors file: a length, then JSON with each tensor's dtype, shape and place.
-// Nothing in it is believed before it is checked; the bytes themselves are mapped by the native side.
+// Nothing in it is believed before it is checked; the bytes themselves are read by the native side.
 import { CheckpointError } from '../errors.js';
 import type { DType } from '../tensor.js';
 import { bytesPerElement, type StoredTensor } from './stored-tensor.js';

@@ -1,4 +1,4 @@
-// The directory of a zip archive whose entries are stored as they are, so that each can be mapped.
+// The directory of a zip archive whose entries are stored as they are, so that each can be read by itself.
 // Nothing in it is believed before it is checked. (APPNOTE.TXT 6.3, with the zip64 extension.)
 import { CheckpointError } from '../errors.js';
 import type { ByteSource } from './weight-file.js';
@@ -34,6 +34,7 @@ interface Directory {
 }
 
 interface ListedEntry {
+  text: string;
   name: Buffer;
   size: number;
   localOffset: number;
@@ -57,7 +58,7 @@ export async function readZipDirectory(file: ByteSource): Promise<Map<string, Zi
   const entries = new Map<string, ZipEntry>();
   for (const [i, entry] of listed.entries()) {
     const place = locate(file, entry, headers[i] as Buffer, directory.offset);
-    entries.set(entry.name.toString('utf8'), place);
+    entries.set(entry.text, place);
   }
   return entries;
 }
@@ -120,7 +121,8 @@ function parseDirectory(file: ByteSource, bytes: Buffer, count: number): ListedE
     if (names.has(text)) throw damaged(file, `it has two entries ${JSON.stringify(text)}`);
     names.add(text);
     const fixed = bytes.subarray(at, at + entrySize);
-    entries.push({ name, ...parsePlace(file, fixed, bytes.subarray(nameEnd, extraEnd), text) });
+    const place = parsePlace(file, fixed, bytes.subarray(nameEnd, extraEnd), text);
+    entries.push({ text, name, size: place.size, localOffset: place.localOffset });
     at = next;
   }
   if (at !== bytes.length) throw damaged(file, 'its directory has bytes that no entry claims');
@@ -135,7 +137,7 @@ function parsePlace(file: ByteSource, fixed: Buffer, extra: Buffer, name: string
     );
   }
   // The zip64 field has those values, in this order, whose 32-bit fields are full.
-  const wide = zip64Values(file, extra);
+  const wide = extra.length > 0 ? zip64Values(file, extra) : [];
   const value = (at: number): number => {
     const narrow = fixed.readUInt32LE(at);
     if (narrow !== elsewhere) return narrow;
@@ -171,17 +173,17 @@ function zip64Values(file: ByteSource, extra: Buffer): number[] {
 /** The bytes follow a second, local header, whose length differs from the directory's. */
 function locate(
   file: ByteSource,
-  { name, size, localOffset }: ListedEntry,
+  { text, name, size, localOffset }: ListedEntry,
   header: Buffer,
   directoryOffset: number,
 ): ZipEntry {
   const isHeader = header.readUInt32LE(0) === localSignature;
-  if (!isHeader || !header.subarray(localSize).equals(name)) {
-    throw damaged(file, `the entry ${JSON.stringify(name.toString('utf8'))} is not at its place`);
+  if (!isHeader || header.compare(name, 0, name.length, localSize) !== 0) {
+    throw damaged(file, `the entry ${JSON.stringify(text)} is not at its place`);
   }
   const offset = localOffset + localSize + header.readUInt16LE(26) + header.readUInt16LE(28);
   if (offset + size > directoryOffset) {
-    throw damaged(file, `the entry ${JSON.stringify(name.toString('utf8'))} is cut off`);
+    throw damaged(file, `the entry ${JSON.stringify(text)} is cut off`);
   }
   return { offset, size };
 }

@@ -63,6 +63,8 @@ export class Network {
   readonly dtype: DType;
   readonly device: string;
   readonly #entries: Map<string, Entry>;
+  /** Rows of the tables that have more than the checkpoint's, by parameter. */
+  readonly #lengths = new Map<string, number>();
   #holders = 1;
 
   private constructor(
@@ -239,6 +241,11 @@ export class Network {
     return new Map([...this.#entries.values()].flatMap(({ parameters }) => [...parameters]));
   }
 
+  /** How many rows a parameter has now: those that `replaceRows` added count from its call on. */
+  rowsOf(parameter: string): number | undefined {
+    return this.#lengths.get(parameter) ?? this.parameters.get(parameter)?.[0];
+  }
+
   /**
    * Changes parameters, starting from the checkpoint's own values. Takes its turn among the runs:
    * those asked for before still see the old weights, later ones the new. When it fails, the named
@@ -247,6 +254,7 @@ export class Network {
    * @throws CheckpointError when a factor's file is gone or the checkpoint's has changed
    */
   async updateWeights(updates: readonly WeightUpdate[]): Promise<void> {
+    for (const { parameter } of updates) this.#lengths.delete(parameter);
     await this.#change(({ native, parameters }) => {
       const own = updates.filter(({ parameter }) => parameters.has(parameter));
       return own.length > 0 ? native.updateWeights(own) : undefined;
@@ -258,9 +266,17 @@ export class Network {
    * `updateWeights`, which also takes this back.
    */
   async replaceRows(parameter: string, first: number, rows: Tensor): Promise<void> {
-    await this.#change(({ native, parameters }) =>
-      parameters.has(parameter) ? native.replaceRows(parameter, first, rows.native) : undefined,
-    );
+    const [count = 0] = rows.shape;
+    const base = this.parameters.get(parameter)?.[0] ?? 0;
+    this.#lengths.set(parameter, Math.max(base, first + count));
+    try {
+      await this.#change(({ native, parameters }) =>
+        parameters.has(parameter) ? native.replaceRows(parameter, first, rows.native) : undefined,
+      );
+    } catch (error) {
+      this.#lengths.delete(parameter);
+      throw error;
+    }
   }
 
   /** The same change in every program, with no run in between. */

@@ -1,6 +1,9 @@
+import { expected } from '../errors.js';
 import { Tensor } from '../tensor.js';
 import type { Network } from './network.js';
 import { numberOr } from './unet.js';
+
+const tokenTable = /(^|\.)token_embedding\.weight$/;
 
 /** CLIP's text model, `CLIPTextModel` or `CLIPTextModelWithProjection`. */
 export class TextEncoder {
@@ -14,6 +17,8 @@ export class TextEncoder {
   readonly width: number;
   /** Width of the embedding of a whole text; undefined where there is no projection. */
   readonly projectionDim: number | undefined;
+  /** The parameter with a row for each token. */
+  readonly #table: string | undefined;
 
   constructor(network: Network) {
     this.network = network;
@@ -22,6 +27,7 @@ export class TextEncoder {
     this.width = numberOr(network.config.hidden_size, 512);
     const isProjected = network.className === 'CLIPTextModelWithProjection';
     this.projectionDim = isProjected ? numberOr(network.config.projection_dim, 512) : undefined;
+    this.#table = [...network.parameters.keys()].find((name) => tokenTable.test(name));
   }
 
   /**
@@ -83,6 +89,7 @@ export class TextEncoder {
    * `normed_hidden_states.N` [B,L,D] after layer N, `text_embeds` or `pooler_output` [B,P].
    *
    * @param visible Row for row the tokens that others may attend to; all unless given.
+   * @throws InvalidArgumentError for a token that the encoder has no embedding for
    */
   async run(
     tokens: readonly (readonly number[])[],
@@ -91,7 +98,9 @@ export class TextEncoder {
   ): Promise<Tensor[]> {
     const shape = [tokens.length, tokens[0]?.length ?? 0];
     const { device } = this.network;
-    const ids = BigInt64Array.from(tokens.flat(), (id) => BigInt(id));
+    const flat = tokens.flat();
+    this.#checkTokens(flat);
+    const ids = BigInt64Array.from(flat, (id) => BigInt(id));
     using onHost = Tensor.fromArray(ids, shape);
     using inputIds = onHost.to({ device });
     const seen = visible?.flat() ?? new Array<boolean>(ids.length).fill(true);
@@ -99,5 +108,19 @@ export class TextEncoder {
     using attentionMask = maskOnHost.to({ device });
     const inputs = { input_ids: inputIds, attention_mask: attentionMask };
     return await this.network.run('forward', inputs, outputs);
+  }
+
+  #checkTokens(ids: readonly number[]): void {
+    const known = this.#table === undefined ? undefined : this.network.rowsOf(this.#table);
+    if (known === undefined) return;
+    for (const id of ids) {
+      if (Number.isInteger(id) && id >= 0 && id < known) continue;
+      throw expected(
+        `a token id from 0 to ${known - 1}`,
+        'tokens',
+        id,
+        'The text encoder has no embedding for it: take the tokenizer that belongs to the encoder, and load a textual inversion before it is used.',
+      );
+    }
   }
 }

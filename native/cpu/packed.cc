@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "../run_memory.h"
-#include "../safetensors.h"
 #include "instruction_graph.h"
 #include "winograd.h"
 
@@ -174,23 +173,25 @@ std::function<void()> DirectConvolution(const at::Tensor& x, const at::Tensor& w
   };
 }
 
-void PackedWeight::Set(at::Tensor plain, bool mapped) {
-  if (plain.defined()) rows_ = plain.size(0);
-  weight_ = std::move(plain);
-  mapped_ = mapped;
-  packed_ = false;
+void PackedWeight::Set(Source source) {
+  source_ = std::move(source);
+  packed_.reset();
+  layout_.reset();
 }
 
 const at::Tensor& PackedWeight::For(at::IntArrayRef sizes, const Pack& pack) {
-  if (packed_) return weight_;
+  if (packed_.defined()) return packed_;
   if (sizes_.empty()) sizes_ = sizes.vec();
   const RunMemory::Pause pause;  // The weight stays.
-  at::Tensor fresh = pack(weight_, sizes_);
-  // A packer that had nothing to do gives back what it was given.
-  if (mapped_ && !(fresh.layout() == at::kStrided && fresh.is_alias_of(weight_))) ForgetPages(weight_);
-  weight_ = std::move(fresh);
-  packed_ = true;
-  return weight_;
+  const at::Tensor plain = source_();
+  at::Tensor packed = pack(plain, sizes_);
+  // A packer that had nothing to do gives back what it was given, which is only lent.
+  if (packed.layout() == at::kStrided && packed.is_alias_of(plain)) packed = packed.clone();
+  rows_ = plain.size(0);
+  layout_ = packed.is_mkldnn() ? PackedLayout::Recognise(plain, packed) : WinogradRows(plain, packed);
+  packed_ = std::move(packed);
+  source_ = nullptr;
+  return packed_;
 }
 
 PackedWeights UsePackedOperators(const Program& program, std::vector<Instruction>& instructions,

@@ -6,9 +6,11 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "../program.h"
+#include "packed_layout.h"
 
 namespace torchbrush {
 
@@ -19,25 +21,30 @@ bool CanPack(at::ScalarType type);
 std::function<void()> DirectConvolution(const at::Tensor& x, const at::Tensor& weight);
 
 // A weight in the layout of whoever multiplies with it: oneDNN's, or Winograd's. It is packed at its first
-// use and the plain one is let go then; where that one is mapped from a file, its pages are forgotten too.
+// use, and nothing else is kept of it then.
 class PackedWeight {
  public:
-  // Takes a new plain weight; `mapped` says that it lies in a file.
-  void Set(at::Tensor plain, bool mapped);
+  // Gives the plain weight, contiguous, in memory that others may use from the next call on.
+  using Source = std::function<at::Tensor()>;
+  void Set(Source source);
 
   // The packed weight. `sizes` are the input's: the first ones ever seen pick the layout, whatever
   // weight is set later, so that equal weights always give equal bits.
   using Pack = std::function<at::Tensor(const at::Tensor& plain, at::IntArrayRef sizes)>;
   const at::Tensor& For(at::IntArrayRef sizes, const Pack& pack);
 
-  // The plain weight's first size.
+  // Where other values can be written into the packed weight. Null before it is packed, and where it
+  // has to be set and packed anew.
+  const PackedRows* layout() const { return layout_.get(); }
+
+  // The plain weight's first size, once it is packed.
   int64_t rows() const { return rows_; }
 
  private:
+  Source source_;  // Until it is packed.
+  at::Tensor packed_;
+  std::unique_ptr<PackedRows> layout_;
   int64_t rows_ = 0;
-  at::Tensor weight_;
-  bool mapped_ = false;
-  bool packed_ = false;
   std::vector<int64_t> sizes_;
 };
 

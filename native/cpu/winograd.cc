@@ -68,7 +68,34 @@ bool Pays(at::ScalarType type) {
   return pays[which];
 }
 
+class TransformedRows final : public PackedRows {
+ public:
+  TransformedRows(const at::Tensor& weight, const at::Tensor& packed)
+      : kernel_(Kernel(weight.scalar_type())),
+        packed_(packed),
+        out_channels_(weight.size(0)),
+        in_channels_(weight.size(1)) {}
+
+  int64_t block_rows() const override { return kernel_->panel; }
+
+  void Write(int64_t first, const at::Tensor& rows) const override {
+    const int64_t panel = first / kernel_->panel;
+    kernel_->pack(rows.const_data_ptr(), first, in_channels_, out_channels_, panel, panel + 1,
+                  Bytes(packed_));
+  }
+
+ private:
+  const kernels::Winograd* kernel_;
+  at::Tensor packed_;
+  int64_t out_channels_;
+  int64_t in_channels_;
+};
+
 }  // namespace
+
+std::unique_ptr<PackedRows> WinogradRows(const at::Tensor& weight, const at::Tensor& packed) {
+  return std::make_unique<TransformedRows>(weight, packed);
+}
 
 bool PrefersWinograd(at::IntArrayRef x, at::IntArrayRef weight, at::ScalarType type) {
   constexpr int64_t kFewestTiles = 96, kFewestChannels = 64;
@@ -89,7 +116,7 @@ at::Tensor PackForWinograd(const at::Tensor& weight) {
   const int64_t bytes = kernel->packed_bytes(in_channels, out_channels);
   at::Tensor packed = at::empty({bytes / plain.element_size()}, plain.options());
   at::parallel_for(0, kernel->panels(out_channels), 1, [&](int64_t first, int64_t last) {
-    kernel->pack(plain.data_ptr(), in_channels, out_channels, first, last, packed.data_ptr());
+    kernel->pack(plain.data_ptr(), 0, in_channels, out_channels, first, last, packed.data_ptr());
   });
   return packed;
 }

@@ -3,6 +3,10 @@
 
 #include <ATen/ATen.h>
 
+#include <memory>
+
+#include "packed_layout.h"
+
 namespace torchbrush {
 
 // Whether a convolution with stride 1, padding 1 and nothing else special should go this way: the kernels
@@ -12,6 +16,9 @@ bool PrefersWinograd(at::IntArrayRef x, at::IntArrayRef weight, at::ScalarType t
 
 // The transformed weights, 16/9 as large as `weight` [O,C,3,3], which may lie at any address.
 at::Tensor PackForWinograd(const at::Tensor& weight);
+
+// Writes rows of other weights into packed ones, which must live as long.
+std::unique_ptr<PackedRows> WinogradRows(const at::Tensor& weight, const at::Tensor& packed);
 
 // `packed` for O output channels over x [B,C,H,W], plus `bias` [O] and `addend` [B,O,H,W], which may both
 // be undefined. The result is channels last.

@@ -64,3 +64,14 @@ test('terminating a worker in the middle of a run leaves the process unharmed', 
   assert.deepEqual({ code, signal }, { code: 0, signal: null }, output);
   assert.match(output, /still drawing after termination/);
 });
+
+test('weight files that become shorter while they are used are an error, in workers too', async () => {
+  const { code, signal, output } = await run('shortened-files');
+  assert.deepEqual({ code, signal }, { code: 0, signal: null }, output);
+  assert.equal(
+    output.match(/ERR_CHECKPOINT: .*has changed since it was loaded/g)?.length,
+    2,
+    output,
+  );
+  assert.match(output, /still drawing/);
+});

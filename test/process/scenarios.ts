@@ -1,7 +1,10 @@
 // Run in child processes by exit.test.ts; the first argument says what to do.
+import { cpSync, mkdtempSync, rmSync, truncateSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 
-import { AutoPipelineForImage2Image } from '../../lib/index.js';
+import { AutoPipelineForImage2Image, StableDiffusionPipeline } from '../../lib/index.js';
 import { demoModel, testImage } from '../helpers.js';
 
 async function draw(onStep?: () => void, numInferenceSteps = 3): Promise<Uint8Array> {
@@ -16,6 +19,11 @@ async function draw(onStep?: () => void, numInferenceSteps = 3): Promise<Uint8Ar
   });
   return images[0]?.data ?? new Uint8Array();
 }
+
+const weightFiles = {
+  unet: 'unet/diffusion_pytorch_model.safetensors',
+  textEncoder: 'text_encoder/model.safetensors',
+};
 
 const inTheMiddle = (then: () => void) => () => setTimeout(then, 2);
 
@@ -45,6 +53,12 @@ const scenarios: Record<string, () => Promise<void>> = {
     const [first, second] = await Promise.all([drawInWorker(), drawInWorker()]);
     if (first.length > 0 && Buffer.compare(first, second) === 0) console.log('two equal pictures');
   },
+  async 'shortened-files'() {
+    await drawFromShortened();
+    await answerOf(startWorker('shortened'));
+    await draw();
+    console.log('still drawing');
+  },
   async terminate() {
     const worker = startWorker('forever');
     await new Promise((resolve) => worker.once('message', resolve));
@@ -54,14 +68,33 @@ const scenarios: Record<string, () => Promise<void>> = {
   },
 };
 
-function startWorker(work: 'once' | 'forever'): Worker {
+/** Weight files get shorter between loading and the first run, and between two changes of weights. */
+async function drawFromShortened(): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'torchbrush-shortened-'));
+  cpSync(demoModel, folder, { recursive: true });
+  const { unet, textEncoder } = weightFiles;
+  using pipe = await StableDiffusionPipeline.fromPretrained(folder, { dtype: 'float32' });
+  for (const file of [unet, textEncoder]) truncateSync(join(folder, file), 5000);
+  const drawn = pipe.generate({ prompt: 'a fox', numInferenceSteps: 2, seed: 1 });
+  const failure = await drawn.then(
+    () => 'nothing',
+    ({ code, message }) => `${code}: ${message}`,
+  );
+  rmSync(folder, { recursive: true });
+  console.log(failure);
+}
+
+function startWorker(work: 'once' | 'forever' | 'shortened'): Worker {
   // Workers inherit no loader hooks before Node 22: each registers tsx itself.
   const source = `import('tsx/esm/api').then(({ register }) => { register(); return import(${JSON.stringify(import.meta.url)}); })`;
   return new Worker(source, { eval: true, workerData: work, execArgv: [] });
 }
 
 async function drawInWorker(): Promise<Uint8Array> {
-  const worker = startWorker('once');
+  return answerOf(startWorker('once'));
+}
+
+async function answerOf(worker: Worker): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
     worker.once('message', resolve);
     worker.once('error', reject);
@@ -72,6 +105,9 @@ if (isMainThread) {
   await scenarios[process.argv[2] ?? '']?.();
 } else if (workerData === 'once') {
   parentPort?.postMessage(await draw());
+} else if (workerData === 'shortened') {
+  await drawFromShortened();
+  parentPort?.postMessage('done');
 } else {
   await draw(() => parentPort?.postMessage('running'), 500);
 }

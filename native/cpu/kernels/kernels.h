@@ -44,11 +44,13 @@ struct ConvolutionShape {
 
 struct Winograd {
   int64_t channel_step;
+  int64_t panel;  // Output channels of a panel, but for the last one.
   int64_t (*packed_bytes)(int64_t in_channels, int64_t out_channels);
-  // Packs the output channels of panels first … last-1 of weights [out, in, 3, 3], which may lie anywhere.
+  // Packs panels first … last-1 of weights [out, in, 3, 3], of which `weights` holds those from the output
+  // channel `start` on, at any address.
   int64_t (*panels)(int64_t out_channels);
-  void (*pack)(const void* weights, int64_t in_channels, int64_t out_channels, int64_t first, int64_t last,
-               void* packed);
+  void (*pack)(const void* weights, int64_t start, int64_t in_channels, int64_t out_channels, int64_t first,
+               int64_t last, void* packed);
   int64_t (*tiles)(const ConvolutionShape& shape);
   int64_t (*scratch_bytes)(int64_t tiles, int64_t in_channels);
   // Draws tiles first … first+count-1. `bias` and `addend`, of the result's shape, may be null.

@@ -25,43 +25,64 @@ struct WinogradOf {
   static int64_t Panels(int64_t out_channels) { return (out_channels + kPanel - 1) / kPanel; }
 
   // G·g·Gᵀ
-  static void TransformWeight(const float (&g)[3][3], float (&u)[4][4]) {
-    float rows[4][3];
+  static void TransformWeights(const Floats (&g)[9], Floats (&u)[16]) {
+    Floats rows[4][3];
     for (int j = 0; j < 3; ++j) {
-      const float even = 0.5f * (g[0][j] + g[2][j]);
-      const float odd = 0.5f * g[1][j];
-      rows[0][j] = g[0][j];
+      const Floats even = 0.5f * (g[j] + g[6 + j]);
+      const Floats odd = 0.5f * g[3 + j];
+      rows[0][j] = g[j];
       rows[1][j] = even + odd;
       rows[2][j] = even - odd;
-      rows[3][j] = g[2][j];
+      rows[3][j] = g[6 + j];
     }
     for (int i = 0; i < 4; ++i) {
-      const float even = 0.5f * (rows[i][0] + rows[i][2]);
-      const float odd = 0.5f * rows[i][1];
-      u[i][0] = rows[i][0];
-      u[i][1] = even + odd;
-      u[i][2] = even - odd;
-      u[i][3] = rows[i][2];
+      const Floats even = 0.5f * (rows[i][0] + rows[i][2]);
+      const Floats odd = 0.5f * rows[i][1];
+      u[4 * i] = rows[i][0];
+      u[4 * i + 1] = even + odd;
+      u[4 * i + 2] = even - odd;
+      u[4 * i + 3] = rows[i][2];
     }
   }
 
-  static void Pack(const void* weights, int64_t in_channels, int64_t out_channels, int64_t first,
-                   int64_t last, void* packed) {
+  static void StorePair(float* to, const Floats (&values)[1]) { Store(to, values[0]); }
+
+  static void StorePair(Bf16* to, const Floats (&values)[2]) {
+    const Words low = __builtin_convertvector(Rounded(values[0]), Words);
+    const Words high = __builtin_convertvector(Rounded(values[1]), Words);
+    const Words both = low | (high << 16);
+    std::memcpy(to, &both, sizeof both);
+  }
+
+  static void Pack(const void* weights, int64_t start, int64_t in_channels, int64_t out_channels,
+                   int64_t first, int64_t last, void* packed) {
+    constexpr int64_t kKernelBytes = 9 * sizeof(Element);
     for (int64_t panel = first; panel < last; ++panel) {
       const int64_t width = std::min<int64_t>(kPanel, out_channels - panel * kPanel);
       auto* to = static_cast<Element*>(packed) + panel * kPanel * kPositions * in_channels;
-      for (int64_t column = 0; column < width; ++column) {
-        const auto* from =
-            static_cast<const char*>(weights) + (panel * kPanel + column) * in_channels * 9 * sizeof(Element);
-        for (int64_t c = 0; c < in_channels; ++c) {
-          Element kernel[9];
-          std::memcpy(kernel, from + c * sizeof kernel, sizeof kernel);
-          float g[3][3], u[4][4];
-          for (int i = 0; i < 9; ++i) g[i / 3][i % 3] = Number(kernel[i]);
-          TransformWeight(g, u);
-          Element* place = to + (c / kPair * width + column) * kPair + c % kPair;
+      const auto* from =
+          static_cast<const char*>(weights) + (panel * kPanel - start) * in_channels * kKernelBytes;
+      for (int64_t c = 0; c < in_channels; c += kPair, to += width * kPair) {
+        // The kernels of all columns, side by side.
+        float side[kPair][9][kPanel];
+        for (int64_t column = 0; column < width; ++column) {
+          Element kernels[kPair][9];
+          std::memcpy(kernels, from + (column * in_channels + c) * kKernelBytes, sizeof kernels);
+          for (int pair = 0; pair < kPair; ++pair) {
+            for (int i = 0; i < 9; ++i) side[pair][i][column] = Number(kernels[pair][i]);
+          }
+        }
+        for (int64_t column = 0; column < width; column += kLanes) {
+          Floats u[kPair][16];
+          for (int pair = 0; pair < kPair; ++pair) {
+            Floats g[9];
+            for (int i = 0; i < 9; ++i) g[i] = Load(side[pair][i] + column);
+            TransformWeights(g, u[pair]);
+          }
           for (int i = 0; i < kPositions; ++i) {
-            StoreOne(place + i * in_channels * width, u[i / 4][i % 4]);
+            Floats values[kPair];
+            for (int pair = 0; pair < kPair; ++pair) values[pair] = u[pair][i];
+            StorePair(to + i * in_channels * width + column * kPair, values);
           }
         }
       }
@@ -192,7 +213,7 @@ struct WinogradOf {
     }
   }
 
-  static constexpr Winograd kTable{kLanes, PackedBytes, Panels, Pack, Tiles, ScratchBytes, Run};
+  static constexpr Winograd kTable{kLanes, kPanel, PackedBytes, Panels, Pack, Tiles, ScratchBytes, Run};
 };
 
 }  // namespace

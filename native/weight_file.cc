@@ -1,7 +1,6 @@
-#include "safetensors.h"
+#include "weight_file.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -13,7 +12,7 @@
 
 namespace torchbrush {
 
-MappedFile::MappedFile(const std::string& path) : path_(path) {
+WeightFile::WeightFile(const std::string& path) : path_(path) {
   descriptor_ = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor_ < 0) {
     throw CoreError("ERR_CHECKPOINT", "Cannot open " + path + ": " + std::strerror(errno));
@@ -25,22 +24,12 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
   }
   size_ = static_cast<uint64_t>(status.st_size);
   written_ = status.st_mtim;
-  void* address = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, descriptor_, 0);
-  const int mapped = errno;
-  if (address == MAP_FAILED) {
-    close(descriptor_);
-    throw CoreError("ERR_OUT_OF_MEMORY", "Cannot map " + path + ": " + std::strerror(mapped));
-  }
-  data_ = static_cast<char*>(address);
-  madvise(data_, size_, MADV_WILLNEED);
+  posix_fadvise(descriptor_, 0, 0, POSIX_FADV_WILLNEED);
 }
 
-MappedFile::~MappedFile() {
-  munmap(data_, size_);
-  close(descriptor_);
-}
+WeightFile::~WeightFile() { close(descriptor_); }
 
-void MappedFile::RequireUnchanged() const {
+void WeightFile::RequireUnchanged() const {
   struct stat now {};
   const bool same = fstat(descriptor_, &now) == 0 && static_cast<uint64_t>(now.st_size) == size_ &&
                     now.st_mtim.tv_sec == written_.tv_sec && now.st_mtim.tv_nsec == written_.tv_nsec;
@@ -49,12 +38,15 @@ void MappedFile::RequireUnchanged() const {
   }
 }
 
-void MappedFile::Read(uint64_t offset, uint64_t bytes, void* into) const {
+void WeightFile::Read(uint64_t offset, uint64_t bytes, void* into) const {
   auto* target = static_cast<char*>(into);
   while (bytes > 0) {
     const ssize_t read = pread(descriptor_, target, bytes, static_cast<off_t>(offset));
     if (read < 0 && errno == EINTR) continue;
-    if (read <= 0) throw CoreError("ERR_CHECKPOINT", path_ + " cannot be read to its end.");
+    if (read <= 0) {
+      throw CoreError("ERR_CHECKPOINT",
+                      path_ + " cannot be read to its end. Has it changed since it was loaded?");
+    }
     target += read;
     offset += static_cast<uint64_t>(read);
     bytes -= static_cast<uint64_t>(read);
@@ -79,7 +71,7 @@ uint64_t CheckedSum(uint64_t a, uint64_t b) {
   return sum;
 }
 
-// Elements from the first one to the last one in memory, both included.
+// Elements from the first one to the last one in the file, both included.
 uint64_t ElementSpan(const std::vector<int64_t>& shape, const std::vector<int64_t>& strides) {
   if (!strides.empty() && strides.size() != shape.size()) {
     throw CoreError("ERR_CHECKPOINT", "A tensor has strides for another shape.");
@@ -96,40 +88,21 @@ uint64_t ElementSpan(const std::vector<int64_t>& shape, const std::vector<int64_
 
 }  // namespace
 
-at::Tensor TensorInFile(const std::shared_ptr<MappedFile>& file, uint64_t offset, at::ScalarType type,
-                        const std::vector<int64_t>& shape, const std::vector<int64_t>& strides) {
-  const uint64_t bytes =
-      CheckedProduct(ElementSpan(shape, strides), static_cast<int64_t>(c10::elementSize(type)));
-  if (offset > file->size() || bytes > file->size() - offset) {
+void WeightFile::RequireInside(const StoredValues& values) const {
+  const auto size = static_cast<int64_t>(c10::elementSize(values.type));
+  const uint64_t bytes = CheckedProduct(ElementSpan(values.shape, values.strides), size);
+  if (values.offset > size_ || bytes > size_ - values.offset) {
     throw CoreError("ERR_CHECKPOINT", "A tensor lies outside its file.");
   }
-  const auto keep = [file](void*) {};
-  const auto options = at::TensorOptions().dtype(type);
-  if (strides.empty()) return at::from_blob(file->data() + offset, shape, keep, options);
-  return at::from_blob(file->data() + offset, shape, strides, keep, options);
 }
 
-bool IsAligned(const MappedFile& file, uint64_t offset, at::ScalarType type) {
-  return reinterpret_cast<uintptr_t>(file.data() + offset) % c10::elementSize(type) == 0;
+at::Tensor WeightFile::Read(const StoredValues& values) const {
+  RequireInside(values);
+  const auto options = at::TensorOptions().dtype(values.type);
+  const auto span = static_cast<int64_t>(ElementSpan(values.shape, values.strides));
+  const at::Tensor row = at::empty({span}, options);
+  Read(values.offset, row.nbytes(), row.data_ptr());
+  return values.strides.empty() ? row.view(values.shape) : row.as_strided(values.shape, values.strides);
 }
-
-namespace {
-
-// Gives advice on the whole pages of a tensor's memory.
-void Advise(const at::Tensor& tensor, int advice) {
-  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  const auto begin = reinterpret_cast<uintptr_t>(tensor.data_ptr());
-  const uintptr_t first = (begin + page - 1) / page * page;
-  const uintptr_t last = (begin + tensor.nbytes()) / page * page;
-  if (last > first) madvise(reinterpret_cast<void*>(first), last - first, advice);
-}
-
-}  // namespace
-
-void ForgetPages(const at::Tensor& mapped) {
-  if (mapped.is_contiguous()) Advise(mapped, MADV_DONTNEED);
-}
-
-void PreferLargePages(const at::Tensor& fresh) { Advise(fresh, MADV_HUGEPAGE); }
 
 }  // namespace torchbrush
