@@ -21,6 +21,7 @@ const kinds: readonly [RegExp, number][] = [
   [/^models\/demo\/[\w/.-]+\.(json|txt|safetensors|md)$/, 13e6],
   [/^models\/demo\/inputs\/[\w-]+\.png$/, 0.2e6],
   [/^scripts\/export\/([\w]+\.py|requirements\.txt)$/, 0.2e6],
+  [/^scripts\/bench\/peers\/\w+\.(py|cjs)$/, 0.1e6],
 ];
 
 const packed = listPacked();
