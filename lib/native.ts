@@ -137,7 +137,7 @@ export interface LoadedLibtorch extends Libtorch {
 export interface ConfigureOptions {
   /** Folder of a libtorch (it holds `lib/libtorch_cpu.so`), or of a Python's `torch` package. */
   libtorch?: string;
-  /** Threads that one operator may use on the CPU; libtorch's own choice unless given. */
+  /** Threads that one operator may use on the CPU, 1 or more; libtorch's own choice unless given. */
   threads?: number;
   /**
    * Whether generations that wait for the same network at the same time go through it as one batch;

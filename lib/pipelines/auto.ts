@@ -81,7 +81,12 @@ export type AnyComponents = ComponentSet &
 
 /** A pipeline of whichever class the checkpoint is made for. */
 export interface AnyPipeline<Options> extends DiffusionPipeline<AnyComponents> {
-  /** Draws pictures. Options that the class behind it does not have are refused. */
+  /**
+   * Draws pictures.
+   *
+   * @throws InvalidArgumentError, also for options that the class behind it does not have; ImageError,
+   * OutOfMemoryError, DisposedError
+   */
   generate(options: Options & { outputType: 'tensor' | 'latent' }): Promise<Pictures<Tensor>>;
   generate(options: Options & { outputType?: 'image' }): Promise<Pictures<Image[]>>;
 }

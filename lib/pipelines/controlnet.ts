@@ -114,7 +114,7 @@ export interface ControlNetOptions extends Partial<Size> {
   controlGuidanceEnd?: number | readonly number[];
   /** Pixels, rounded down to a multiple of 8; the control picture's unless given. */
   height?: number;
-  /** As `height`. */
+  /** Pixels; as `height`. */
   width?: number;
 }
 

@@ -22,7 +22,7 @@ export interface StepProgress {
 
 /** What callbacks after each step may answer. */
 export interface StepChanges {
-  /** Goes on with these latents, which the loop takes over. */
+  /** Goes on with these latents, [B,…] as those it was told, which the loop takes over. */
   latents?: Tensor;
   /** Guidance from the next step on; 1 or less switches it off. */
   guidanceScale?: number;

@@ -17,7 +17,7 @@ import { generate, type StableDiffusionComponents } from './stable-diffusion.js'
 export interface LatentConsistencyTextToImageOptions extends LatentConsistencyOptions {
   /** Pixels, a multiple of the autoencoder's factor (8); the checkpoint's size unless given. */
   height?: number;
-  /** As `height`. */
+  /** Pixels; as `height`. */
   width?: number;
 }
 

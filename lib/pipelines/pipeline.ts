@@ -187,6 +187,9 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
   /**
    * Makes these adapters the active ones, several at once if need be, each with its weight: one
    * number for all, one per adapter, or `{ unet, textEncoder, textEncoder2 }`; 1 unless given.
+   *
+   * @throws InvalidArgumentError for an adapter that is not loaded; CheckpointError for a file that was
+   * changed since. No adapter is active then.
    */
   async setAdapters(
     names: string | readonly string[],
@@ -264,7 +267,7 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
     await loadTextualInversion(path, options, this.#textualInversions);
   }
 
-  /** Forgets the named tokens, or all. */
+  /** Forgets the named tokens, or all. @throws InvalidArgumentError for one that is not loaded */
   async unloadTextualInversion(tokens?: string | readonly string[]): Promise<void> {
     const names = tokens === undefined ? undefined : checkNames(tokens, 'tokens');
     const encoders = Object.values(this.#textualInversions);

@@ -17,7 +17,7 @@ import {
 export interface TextToImageOptions extends StableDiffusionOptions {
   /** Pixels, a multiple of the autoencoder's factor (8); the checkpoint's size unless both are given. */
   height?: number;
-  /** As `height`. */
+  /** Pixels; as `height`. */
   width?: number;
   /** Noise [B,C,height/8,width/8] to start from, of standard deviation 1. Not disposed. */
   latents?: Tensor;

@@ -21,7 +21,7 @@ import { textToImageIds } from './stable-diffusion-xl-time-ids.js';
 export interface XLTextToImageOptions extends StableDiffusionXLOptions {
   /** Pixels, a multiple of 8; the checkpoint's size (1024) unless given. */
   height?: number;
-  /** As `height`. */
+  /** Pixels; as `height`. */
   width?: number;
   /** Noise [B,C,height/8,width/8] to start from, of standard deviation 1. Not disposed. */
   latents?: Tensor;

@@ -25,7 +25,7 @@ export interface StartOptions {
   readonly sigmas?: readonly number[] | undefined;
   /** Share of the schedule to run, 0 to 1, as image-to-image does: the first steps are skipped. */
   readonly strength?: number | undefined;
-  /** Number of timesteps to skip, instead of `strength`. */
+  /** Number of timesteps to skip, 0 or more, instead of `strength`. */
   readonly beginIndex?: number | undefined;
   /** Logarithm of the flow shift, for schedulers with `useDynamicShifting`. */
   readonly mu?: number | undefined;
@@ -41,7 +41,7 @@ export interface StepOptions {
   readonly varianceNoise?: Tensor | undefined;
   /** Derive the noise from the clipped image (DDIM). */
   readonly useClippedModelOutput?: boolean | undefined;
-  /** Noise to add before each Euler step, and the range of sigmas to add it in. */
+  /** Noise to add before each Euler step, 0 or more; 0. */
   readonly sChurn?: number | undefined;
   /** Lowest sigma at which noise is added; 0. */
   readonly sTmin?: number | undefined;
@@ -59,7 +59,7 @@ export interface SchedulerRun {
   readonly sigmas: readonly number[];
   /** Standard deviation of the noise that text-to-image starts from. */
   readonly initNoiseSigma: number;
-  /** Timesteps per denoising step. */
+  /** Timesteps per denoising step: 1, or 2 for Heun and KDPM2. */
   readonly order: number;
   /** Number of denoising steps left after `strength`. */
   readonly numInferenceSteps: number;

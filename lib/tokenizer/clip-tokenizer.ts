@@ -43,13 +43,13 @@ const outerSpace = new RegExp(`^${stripped}|${stripped}$`, 'gu');
 export class ClipTokenizer {
   /** `model_max_length` as the folder says: 77 for CLIP, Infinity or 1e30 where it says nothing. */
   readonly modelMaxLength: number;
-  /** Fills rows up to their length. */
+  /** The token that fills rows up to their length. */
   readonly padTokenId: number;
-  /** Begins each row. */
+  /** The token that begins each row; 49406 in CLIP's vocabulary. */
   readonly bosTokenId: number;
-  /** Ends each row. */
+  /** The token that ends each row; 49407 in CLIP's vocabulary. */
   readonly eosTokenId: number;
-  /** Stands for what the vocabulary lacks. */
+  /** The token that stands for what the vocabulary lacks. */
   readonly unkTokenId: number;
   readonly #data: TokenizerData;
   readonly #added: AddedTokens;
