@@ -70,6 +70,7 @@ export class HubError extends TorchbrushError {
   }
 }
 
+/** Codes of `HubError`. */
 export type HubErrorCode =
   `ERR_HUB_${'NOT_FOUND' | 'REVISION' | 'ACCESS' | 'RATE_LIMIT' | 'NETWORK' | 'NOT_CACHED' | 'INTEGRITY' | 'CACHE'}`;
 

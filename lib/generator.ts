@@ -45,6 +45,10 @@ export class Generator {
     return call(() => new Tensor(this.native.getState()));
   }
 
+  /**
+   * Goes on from a state that `getState()` gave, or Python's. Throws ERR_INVALID_ARGUMENT for other
+   * tensors. The state is not disposed.
+   */
   setState(state: Tensor): this {
     call(() => this.native.setState(state.native));
     return this;

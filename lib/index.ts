@@ -16,7 +16,18 @@ export {
   UntrustedFileError,
 } from './errors.js';
 export { Generator } from './generator.js';
-export { Image, loadImage, makeImageGrid } from './image.js';
+export {
+  type GridOptions,
+  Image,
+  type ImageFormat,
+  type ImageSource,
+  type LoadImageOptions,
+  loadImage,
+  makeImageGrid,
+  type ResizeFilter,
+  type ResizeOptions,
+  type SaveOptions,
+} from './image.js';
 export {
   type ClipPreprocessor,
   clipPreprocessor,
@@ -36,9 +47,9 @@ export { MoVQ } from './networks/movq.js';
 export { Prior, type PriorConditions } from './networks/prior.js';
 export { type LoadSafetyCheckerOptions, SafetyChecker } from './networks/safety-checker.js';
 export { TextEncoder } from './networks/text-encoder.js';
-export { UNet } from './networks/unet.js';
+export { UNet, type UNetConditions } from './networks/unet.js';
 export { VisionEncoder } from './networks/vision-encoder.js';
-export { defaults } from './options.js';
+export { defaults, type OutputType } from './options.js';
 export { demoModel } from './package-root.js';
 export {
   AutoPipelineForImage2Image,
@@ -121,9 +132,11 @@ export {
   StableDiffusionLatentUpscalePipeline,
 } from './pipelines/latent-upscale.js';
 export type {
+  ConfigOptions,
   FromPipeOptions,
   FromPretrainedOptions,
   FromSingleFileOptions,
+  LoadingOptions,
 } from './pipelines/loading.js';
 export { DiffusionPipeline } from './pipelines/pipeline.js';
 export type {
@@ -184,4 +197,4 @@ export type { Weighting } from './prompts/weighted-prompts.js';
 export * from './schedulers/index.js';
 export { type DeviceInfo, devices, type MemoryStats, memoryStats } from './stats.js';
 export { type DType, Tensor, type TensorData } from './tensor.js';
-export { ClipTokenizer } from './tokenizer/index.js';
+export { ClipTokenizer, type EncodeOptions } from './tokenizer/index.js';

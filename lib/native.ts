@@ -81,7 +81,9 @@ export type OffloadMode = 'none' | 'model' | 'sequential';
 export interface GraphStatus {
   /** Graphs that are there now, one for each set of input shapes. */
   held: number;
+  /** Runs that became a graph. */
   recorded: number;
+  /** Runs that were a graph's. */
   replayed: number;
   /** Runs without a graph. */
   eager: number;
@@ -202,10 +204,11 @@ export interface LoadedLibtorch extends Libtorch {
   cudaProblem: string | undefined;
 }
 
+/** Options of `configure`. */
 export interface ConfigureOptions {
   /** Folder of a libtorch (it holds `lib/libtorch_cpu.so`), or of a Python's `torch` package. */
   libtorch?: string;
-  /** Threads that one operator may use on the CPU; libtorch's own choice unless given. */
+  /** Threads that one operator may use on the CPU, 1 or more; libtorch's own choice unless given. */
   threads?: number;
   /**
    * Whether generations that wait for the same network at the same time go through it as one batch;

@@ -9,6 +9,9 @@ import { type DType, Tensor } from './tensor.js';
 
 export { defaults } from './defaults.js';
 
+/**
+ * What `generate()` gives: pictures, a tensor of pixels [B,3,H,W] in 0..1, or latents [B,C,h,w].
+ */
 export type OutputType = 'image' | 'tensor' | 'latent';
 
 export function checkNumber(

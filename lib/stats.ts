@@ -21,9 +21,11 @@ export function memoryStats(): MemoryStats {
   return stats;
 }
 
+/** A device that networks can run on. */
 export interface DeviceInfo {
   /** What to pass as `device`. */
   name: string;
+  /** Its kind. */
   type: 'cpu' | 'cuda';
 }
 

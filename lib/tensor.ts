@@ -113,6 +113,7 @@ export class Tensor {
     return this.#shape;
   }
 
+  /** Format of its numbers. */
   get dtype(): DType {
     this.#check();
     return this.#native.dtype as DType;
@@ -129,6 +130,7 @@ export class Tensor {
     return this.shape.reduce((product, length) => product * length, 1);
   }
 
+  /** Whether `dispose()` was called; everything else throws `ERR_DISPOSED` then. */
   get disposed(): boolean {
     return this.#native.disposed;
   }

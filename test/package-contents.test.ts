@@ -15,13 +15,13 @@ interface PackedFile {
 /** Each kind of file that may be in the tarball, and the bytes that all files of that kind may take. */
 const kinds: readonly [RegExp, number][] = [
   [/^(package\.json|README\.md|LICENSE)$/, 50e3],
-  [/^dist\/(index\.js|index\.cjs|index\.d\.ts|index\.d\.cts|cli\.js|cli\/[\w-]+\.js)$/, 6e6],
+  [/^dist\/(index\.js|index\.cjs|index\.d\.ts|index\.d\.cts|cli\.js|cli\/[\w-]+\.js)$/, 4e6],
   [/^prebuilds\/linux-x64\/torchbrush(-core-\d+\.\d+\.so|\.node)$/, 10e6],
   [/^programs\/([\w.-]+\.pt\.br|manifest\.json)$/, 1e6],
   [/^models\/demo\/[\w/.-]+\.(json|txt|safetensors|md)$/, 13e6],
   [/^models\/demo\/inputs\/[\w-]+\.png$/, 0.2e6],
-  [/^scripts\/bench\/peers\/\w+\.(py|cjs)$/, 0.1e6],
   [/^scripts\/export\/([\w]+\.py|requirements\.txt)$/, 0.2e6],
+  [/^scripts\/bench\/peers\/\w+\.(py|cjs)$/, 0.1e6],
 ];
 
 const packed = listPacked();

@@ -6,6 +6,7 @@ import type { Network } from '../networks/network.js';
 import { type AdaptedName, type AdaptedNetworks, type LoraLayer, readLora } from './lora-file.js';
 import { type AdapterFileOptions, findTensorFile, readTensorFile } from './tensor-file.js';
 
+/** Options of `loadLoraWeights`. */
 export interface LoadLoraOptions extends AdapterFileOptions {
   /** What to call it; `'default_0'`, `'default_1'`, … unless given. */
   adapterName?: string;
@@ -14,6 +15,7 @@ export interface LoadLoraOptions extends AdapterFileOptions {
 /** One strength for all networks, or one for each; 1 unless given. */
 export type AdapterWeight = number | Partial<Record<AdaptedName, number>>;
 
+/** Options of `fuseLora`. */
 export interface FuseLoraOptions {
   /** Multiplies the weights that the adapters have; 1. */
   loraScale?: number;

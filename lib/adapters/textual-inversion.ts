@@ -10,6 +10,7 @@ import type { ClipTokenizer } from '../tokenizer/index.js';
 import { type AdapterFileOptions, findTensorFile, readTensorFile } from './tensor-file.js';
 import { type EncoderName, openInversion, readVectors } from './textual-inversion-file.js';
 
+/** Options of `loadTextualInversion`. */
 export interface LoadTextualInversionOptions extends Omit<AdapterFileOptions, 'token'> {
   /** What to write in prompts; the name in the file unless given. */
   token?: string;

@@ -20,16 +20,19 @@ export interface HubOptions {
 
 /** Told about files as they come from the hub; several are on their way at once. */
 export interface DownloadProgress {
+  /** Tells it from progress in loading. */
   status: 'downloading';
   /** `'org/name'`. */
   repository: string;
   /** Its path in the repository. */
   file: string;
-  /** Bytes of this file that are here, and how many it has. */
+  /** Bytes of this file that are here. */
   fileBytes: number;
+  /** Bytes that this file has. */
   fileSize: number;
-  /** Bytes of all files that are being fetched now, and how many they have. */
+  /** Bytes of all files that are being fetched now, as far as they are here. */
   bytes: number;
+  /** Bytes that all files have that are being fetched now. */
   size: number;
 }
 

@@ -11,6 +11,7 @@ import type { ResizeFilter } from './resample.js';
 export interface ClipPreprocessor {
   /** The new length of the shorter side, or both; undefined leaves pictures as they are. */
   resize: { shortestEdge: number } | { height: number; width: number } | undefined;
+  /** How pictures are resized. */
   filter: ResizeFilter;
   /** What is cut out of the middle; black where the picture is smaller. */
   crop: { height: number; width: number } | undefined;

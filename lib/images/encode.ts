@@ -7,6 +7,7 @@ import { expected, ImageError } from '../errors.js';
 /** File formats that pictures are written in. */
 export type ImageFormat = 'png' | 'jpeg' | 'webp';
 
+/** Options of `Image.save` and `Image.toBuffer`. */
 export interface SaveOptions {
   /** 1 to 100 for JPEG and WebP, 95 unless given; PNG keeps every pixel anyway. */
   quality?: number;

@@ -1,8 +1,11 @@
 import { expected, InvalidArgumentError } from '../errors.js';
 import { Image } from './image.js';
 
+/** Options of `makeImageGrid`. */
 export interface GridOptions {
+  /** Pictures from top to bottom; 1 or more. */
   rows: number;
+  /** Pictures from left to right; 1 or more. */
   cols: number;
   /** Makes every picture a square of this many pixels first. */
   resize?: number;

@@ -8,6 +8,7 @@ import { openSharp } from './sharp.js';
 /** The largest picture that `resize` makes and `loadImage` takes unless told otherwise; sharp's. */
 export const defaultPixelLimit = 0x3fff * 0x3fff;
 
+/** Options of `Image.resize`. */
 export interface ResizeOptions {
   /** `'bicubic'` unless given. */
   filter?: ResizeFilter;
@@ -27,7 +28,9 @@ export interface ResizeOptions {
  * ```
  */
 export class Image {
+  /** In pixels. */
   readonly width: number;
+  /** In pixels. */
   readonly height: number;
   /** Red, green and blue bytes, row by row from the top: `width · height · 3` of them. */
   readonly data: Uint8Array;

@@ -7,6 +7,7 @@ import { readSource } from './source.js';
 /** What `loadImage` takes: a path, an address, the bytes of a file, or a picture already read. */
 export type ImageSource = string | URL | Uint8Array | ArrayBuffer | Image | Sharp;
 
+/** Options of `loadImage`. */
 export interface LoadImageOptions {
   /** Colour behind transparent pixels: `'#rgb'` or `'#rrggbb'`; `'#ffffff'` unless given. */
   background?: string;

@@ -14,9 +14,11 @@ export interface PreprocessOptions {
   normalize?: boolean;
 }
 
+/** Pictures as numbers. */
 export interface PreprocessedImages {
   /** [B,3,H,W] */
   data: Float32Array;
+  /** Of `data`: pictures, 3, height, width. */
   shape: [number, number, number, number];
 }
 

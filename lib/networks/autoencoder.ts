@@ -17,9 +17,11 @@ import { numberOr } from './unet.js';
 
 /** The autoencoder between pixels and latents, `AutoencoderKL`. */
 export class Autoencoder {
+  /** Shared and counted; the pipeline disposes it. */
   readonly network: Network;
   /** Pixels per latent along a side: 8 for Stable Diffusion, but nothing may count on it. */
   readonly scaleFactor: number;
+  /** Channels of latents, 4 in the published checkpoints. */
   readonly latentChannels: number;
   /** Latents are multiplied by it after encoding and divided by it before decoding. */
   readonly scalingFactor: number;

@@ -13,6 +13,7 @@ import { canonicalArchitecture } from './architecture.js';
 import { type LoadNetworkOptions, Network } from './network.js';
 import type { UNetConditions, UNetResiduals } from './unet.js';
 
+/** Options of `ControlNetModel.fromPretrained`. */
 export interface LoadControlNetOptions extends HubOptions {
   /** `'auto'` (default): float16 on CUDA, float32 on the CPU; as the pipeline it is for. */
   dtype?: 'auto' | Extract<DType, 'float32' | 'float16' | 'bfloat16'>;
@@ -28,6 +29,7 @@ export interface LoadControlNetOptions extends HubOptions {
   signal?: AbortSignal;
 }
 
+/** Options of `ControlNetModel.fromSingleFile`. */
 export interface SingleFileControlNetOptions
   extends Pick<LoadControlNetOptions, 'dtype' | 'device'> {
   /** Folder of a ControlNet, for its `config.json`; needed where the figures are not the usual ones. */
@@ -72,6 +74,7 @@ export type ControlNetConditions = Pick<UNetConditions, 'textEmbeds' | 'timeIds'
  * https://arxiv.org/abs/2302.05543).
  */
 export class ControlNetModel {
+  /** Shared and counted; pipelines hold it too. */
   readonly network: Network;
   /** Each residual is one number per picture and channel, the mean over the whole area. */
   readonly globalPoolConditions: boolean;
@@ -198,6 +201,7 @@ export class ControlNetModel {
     return whole.map((tensor) => mean(tensor, [2, 3], true));
   }
 
+  /** Gives up this hold on the network: pipelines that were given it keep theirs. */
   dispose(): void {
     this.network.dispose();
   }

@@ -12,9 +12,11 @@ const tile = 512;
  * (MoVQ, https://arxiv.org/abs/2209.09002).
  */
 export class MoVQ {
+  /** Shared and counted; the pipeline disposes it. */
   readonly network: Network;
   /** Pixels per latent along a side: 8 for Kandinsky. */
   readonly scaleFactor: number;
+  /** Channels of latents, 4 in the published checkpoints. */
   readonly latentChannels: number;
   /** Encodes and decodes one picture at a time, for less memory. */
   slicing = false;

@@ -25,8 +25,11 @@ import { place } from './place.js';
 import { type LoadedProgram, loadPrograms } from './programs.js';
 
 export interface LoadNetworkOptions {
+  /** Format of weights and results, whatever the files have; not float16 on the CPU. */
   dtype: DType;
+  /** `'cpu'` or `'cuda:0'`; not `'auto'`. */
   device: string;
+  /** Takes the weight files of a variant, such as `'fp16'`, where there are some. */
   variant?: string | undefined;
   /** Where the weights are between runs; `'none'`, on the device, unless given. */
   offload?: OffloadMode | undefined;

@@ -15,6 +15,7 @@ export interface PriorConditions {
 
 /** Predicts the embedding of a picture from a text's, `PriorTransformer`. */
 export class Prior {
+  /** Shared and counted; the pipeline disposes it. */
   readonly network: Network;
   /** D, the width of the embeddings. */
   readonly embeddingDim: number;

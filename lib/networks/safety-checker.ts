@@ -10,6 +10,7 @@ import { Tensor } from '../tensor.js';
 import { canonicalArchitecture } from './architecture.js';
 import { type LoadNetworkOptions, Network } from './network.js';
 
+/** Options of `SafetyChecker.load`. */
 export interface LoadSafetyCheckerOptions extends LoadNetworkOptions {
   /** The `feature_extractor` of the checkpoint (`readPreprocessor`); CLIP's own unless given. */
   preprocessor?: ClipPreprocessor | undefined;
@@ -23,7 +24,9 @@ const strictness = Math.fround(0.01);
  * concepts and their thresholds come with the checkpoint, as embeddings.
  */
 export class SafetyChecker {
+  /** Shared and counted; the pipeline disposes it. */
   readonly network: Network;
+  /** How pictures are prepared for the network. */
   readonly preprocessor: ClipPreprocessor;
   /** Side of the pictures that the network sees. */
   readonly imageSize: number;

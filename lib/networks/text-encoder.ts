@@ -7,9 +7,11 @@ const tokenTable = /(^|\.)token_embedding\.weight$/;
 
 /** CLIP's text model, `CLIPTextModel` or `CLIPTextModelWithProjection`. */
 export class TextEncoder {
+  /** Shared and counted; the pipeline disposes it. */
   readonly network: Network;
   /** The longest row of tokens it can take. */
   readonly maxPositions: number;
+  /** How many layers it has, which `clipSkip` counts from the end. */
   readonly layers: number;
   /** Width of the embedding of a token. */
   readonly width: number;

@@ -29,9 +29,11 @@ const skip = 'down_block_additional_residuals';
 
 /** The denoising network of Stable Diffusion, `UNet2DConditionModel`. */
 export class UNet {
+  /** Shared and counted; the pipeline disposes it. */
   readonly network: Network;
+  /** Channels of its input: those of the latents and, in upscalers, of what stands beside them. */
   readonly inChannels: number;
-  /** Side of the latents it was trained on; sets the default picture size. */
+  /** Side of the latents it was trained on, in latent pixels (64 for 512×512); sets the default picture size. */
   readonly sampleSize: number;
   /** What the sides of the latents must be a multiple of; 1 where up-sampling follows the way down. */
   readonly multipleOf: number;

@@ -4,6 +4,7 @@ import { numberOr } from './unet.js';
 
 /** CLIP's vision model with its projection, `CLIPVisionModelWithProjection`. */
 export class VisionEncoder {
+  /** Shared and counted; the pipeline disposes it. */
   readonly network: Network;
   /** Side of the pictures it takes; there is no other size. */
   readonly imageSize: number;

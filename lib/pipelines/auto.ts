@@ -81,11 +81,19 @@ export type AnyComponents = ComponentSet &
 
 /** A pipeline of whichever class the checkpoint is made for. */
 export interface AnyPipeline<Options> extends DiffusionPipeline<AnyComponents> {
+  /**
+   * Draws pictures.
+   *
+   * @throws InvalidArgumentError, also for options that the class behind it does not have; ImageError,
+   * OutOfMemoryError, DisposedError
+   */
   generate(options: Options & { outputType: 'tensor' | 'latent' }): Promise<Pictures<Tensor>>;
   generate(options: Options & { outputType?: 'image' }): Promise<Pictures<Image[]>>;
 }
 
+/** A pipeline that draws from text alone, of whatever class. */
 export type TextToImagePipeline = AnyPipeline<AnyTextToImageOptions>;
+/** A pipeline that redraws pictures, of whatever class. */
 export type ImageToImagePipeline = AnyPipeline<AnyImageToImageOptions>;
 
 type AnyClass<Pipeline> = PipelineClass<AnyComponents, Pipeline> & {
@@ -232,7 +240,12 @@ function chosen(
 export class AutoPipelineForText2Image {
   private constructor() {}
 
-  /** @throws CheckpointError for a checkpoint of an unknown class; HubError */
+  /**
+   * Loads a folder, or a repository on the hub; the class of the pipeline follows from
+   * `model_index.json`, and from `controlnet` where it is given.
+   *
+   * @throws CheckpointError for a checkpoint of an unknown class; HubError
+   */
   static async fromPretrained(
     path: string,
     options: FromPretrainedOptions<AnyComponents> = {},
@@ -242,6 +255,12 @@ export class AutoPipelineForText2Image {
     return await loadPipeline(found.textToImage, rest, async () => checkpoint);
   }
 
+  /**
+   * A pipeline for this task on another one's components, as far as both have them. Each is disposed
+   * on its own.
+   *
+   * @throws InvalidArgumentError where a component is missing or does not fit
+   */
   static async fromPipe(
     pipe: DiffusionPipeline,
     overrides: FromPipeOptions<AnyComponents> = {},
@@ -255,7 +274,12 @@ export class AutoPipelineForText2Image {
 export class AutoPipelineForImage2Image {
   private constructor() {}
 
-  /** @throws CheckpointError for a checkpoint of an unknown class; HubError */
+  /**
+   * Loads a folder, or a repository on the hub; the class of the pipeline follows from
+   * `model_index.json`, and from `controlnet` where it is given.
+   *
+   * @throws CheckpointError for a checkpoint of an unknown class; HubError
+   */
   static async fromPretrained(
     path: string,
     options: FromPretrainedOptions<AnyComponents> = {},
@@ -265,6 +289,12 @@ export class AutoPipelineForImage2Image {
     return await loadPipeline(found.imageToImage, rest, async () => checkpoint);
   }
 
+  /**
+   * A pipeline for this task on another one's components, as far as both have them. Each is disposed
+   * on its own.
+   *
+   * @throws InvalidArgumentError where a component is missing or does not fit
+   */
   static async fromPipe(
     pipe: DiffusionPipeline,
     overrides: FromPipeOptions<AnyComponents> = {},

@@ -14,6 +14,7 @@ export interface ChainStepEvent extends StepEvent {
   stages: number;
 }
 
+/** Options of `chain`. */
 export interface ChainOptions {
   /** Called after each step of each stage, and waited for. */
   onStep?: (
@@ -26,7 +27,9 @@ export interface ChainOptions {
 
 /** The chain's options, for a stage to pass on to its `generate`. */
 export interface StageOptions {
+  /** Tells the chain about the stage's steps. */
   onStep?: StepCallback;
+  /** The chain's own, where it has one. */
   signal?: AbortSignal;
 }
 

@@ -4,8 +4,10 @@ import { checkChoice, checkKnownOptions } from '../options.js';
 
 export const compileModes = ['reduce-overhead'] as const;
 
+/** A mode of {@link CompileOptions}. */
 export type CompileMode = (typeof compileModes)[number];
 
+/** What `compile()` takes. */
 export interface CompileOptions {
   /**
    * `'reduce-overhead'` (default): on CUDA, runs are recorded as CUDA graphs, one for each set of input

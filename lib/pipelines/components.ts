@@ -13,6 +13,7 @@ import type { Scheduler } from '../schedulers/index.js';
 
 /** The parts of a pipeline by name. Pipelines share them and count holders. */
 export interface ComponentSet {
+  /** The sampling algorithm. */
   scheduler: Scheduler;
 }
 
@@ -83,11 +84,13 @@ export type LoadProgress = DownloadProgress | ComponentProgress;
 
 /** Told about each component as it is loaded; several are on their way at once. */
 export interface ComponentProgress {
+  /** `loading` when a component begins, `loaded` when it is there. */
   status: 'loading' | 'loaded';
   /** The component's name on disk, `'unet'`. */
   component: string;
   /** How many of `count` are loaded. */
   done: number;
+  /** How many components are loaded in all. */
   count: number;
 }
 

@@ -22,7 +22,9 @@ import { type InitImage, type PreparedImage, readImages } from './init-image.js'
 /** One ControlNet, or several whose residuals are added up. */
 export type ControlNets = ControlNetModel | readonly ControlNetModel[];
 
+/** What ControlNet pipelines have besides. */
 export interface ControlNetComponents {
+  /** One ControlNet, or several whose outputs add up. */
   controlnet: ControlNets;
 }
 
@@ -112,6 +114,7 @@ export interface ControlNetOptions extends Partial<Size> {
   controlGuidanceEnd?: number | readonly number[];
   /** Pixels, rounded down to a multiple of 8; the control picture's unless given. */
   height?: number;
+  /** Pixels; as `height`. */
   width?: number;
 }
 

@@ -14,6 +14,7 @@ export interface StepProgress {
   step: number;
   /** How many there are. */
   steps: number;
+  /** The step's timestep, about 999 (noise) to 0 (picture); may be fractional. */
   timestep: number;
   /** The latents after this step, [B,…]; the loop's own: use `alias()` to keep them. */
   latents: Tensor;
@@ -21,7 +22,7 @@ export interface StepProgress {
 
 /** What callbacks after each step may answer. */
 export interface StepChanges {
-  /** Goes on with these latents, which the loop takes over. */
+  /** Goes on with these latents, [B,…] as those it was told, which the loop takes over. */
   latents?: Tensor;
   /** Guidance from the next step on; 1 or less switches it off. */
   guidanceScale?: number;
@@ -29,6 +30,7 @@ export interface StepChanges {
   interrupt?: boolean;
 }
 
+/** Called after each step, and waited for. */
 export type ProgressCallback = (
   progress: StepProgress,
   // biome-ignore lint/suspicious/noConfusingVoidType: callbacks without an answer are the usual case

@@ -26,6 +26,7 @@ export interface StepEvent extends StepProgress {
   preview(): Promise<Image[]>;
 }
 
+/** Called after each step, and waited for; may change how it goes on. */
 export type StepCallback = (
   event: StepEvent,
   // biome-ignore lint/suspicious/noConfusingVoidType: callbacks without an answer are the usual case
@@ -39,7 +40,10 @@ export interface GenerationOptions {
   guidanceScale?: number;
   /** Pictures per prompt; 1. */
   numImagesPerPrompt?: number;
-  /** A seed, or one per picture: the picture that Python draws from it. At random unless given. */
+  /**
+   * A whole number, or one per picture: the picture that Python draws from it. Beyond 2⁵³ a bigint. At
+   * random unless given.
+   */
   seed?: number | bigint | readonly (number | bigint)[];
   /** Instead of `seed`: a generator that goes on where it stands, or one per picture. */
   generator?: Generator | readonly Generator[];
@@ -64,10 +68,17 @@ export const generationOptionNames = [
 
 /** Options of schedules of the caller's own, where the scheduler takes them. */
 export interface ScheduleOptions {
+  /** Steps of the whole schedule, 1 or more, before `strength` shortens it; 50. */
   numInferenceSteps?: number;
-  /** Custom timesteps, descending, for schedulers that take them; instead of numInferenceSteps. */
+  /**
+   * Timesteps to visit, descending, mostly from 999 to 0, for schedulers that take them; instead of
+   * numInferenceSteps.
+   */
   timesteps?: readonly number[];
-  /** Custom noise levels, descending, for schedulers that take them; instead of numInferenceSteps. */
+  /**
+   * Noise levels to visit, descending to the final one, mostly from about 14 to 0, for schedulers that
+   * take them; instead of numInferenceSteps.
+   */
   sigmas?: readonly number[];
 }
 

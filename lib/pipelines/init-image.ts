@@ -23,6 +23,10 @@ import type { SchedulerRun } from '../schedulers/scheduler.js';
 import { Tensor } from '../tensor.js';
 import type { GenerationRequest } from './generation.js';
 
+/**
+ * A picture to start from: a path, an address (also in a string), the bytes of a file, an `Image`,
+ * a sharp instance, or a `Tensor` of pixels in 0..1 or of latents.
+ */
 export type InitImage = string | URL | Uint8Array | ArrayBuffer | Image | Sharp | Tensor;
 
 /** Pixels [n,3,H,W] in −1..1, or latents [n,C,h,w]. */

@@ -16,6 +16,7 @@ import { encodeKandinskyImage, readKandinskyImage } from './kandinsky-init-image
 import { imageToImageSize } from './kandinsky-size.js';
 import { DiffusionPipeline } from './pipeline.js';
 
+/** Options of image-to-image with prior and decoder. */
 export type KandinskyCombinedImageToImageOptions = KandinskyCombinedOptions & KandinskyInitOptions;
 
 const knownOptions = [...combinedOptionNames, 'image', 'strength'];
@@ -26,6 +27,7 @@ const knownOptions = [...combinedOptionNames, 'image', 'strength'];
  * names, or the option `prior`.
  */
 export class KandinskyV22Img2ImgCombinedPipeline extends DiffusionPipeline<KandinskyCombinedComponents> {
+  /** @internal */
   static readonly family = kandinskyCombined;
 
   /**

@@ -18,6 +18,7 @@ import { DiffusionPipeline } from './pipeline.js';
  * The prior's checkpoint is the one that the decoder's README.md names, or the option `prior`.
  */
 export class KandinskyV22CombinedPipeline extends DiffusionPipeline<KandinskyCombinedComponents> {
+  /** @internal */
   static readonly family = kandinskyCombined;
 
   /**

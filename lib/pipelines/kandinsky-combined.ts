@@ -28,6 +28,7 @@ export interface KandinskyCombinedOptions extends Omit<GenerationOptions, 'seed'
   negativePrompt?: string | readonly string[];
   /** Pixels; 512. */
   height?: number;
+  /** Pixels; as `height`. */
   width?: number;
   /** How closely the prior follows the prompt; 4. */
   priorGuidanceScale?: number;

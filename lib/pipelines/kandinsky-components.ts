@@ -22,19 +22,29 @@ import {
   visionEncoderKind,
 } from './kinds.js';
 
+/** What draws embeddings of pictures from texts. */
 export interface KandinskyPriorComponents {
+  /** Draws the embeddings. */
   prior: Prior;
+  /** Of the prior. */
   textEncoder: TextEncoder;
+  /** Of the text encoder. */
   tokenizer: ClipTokenizer;
+  /** The sampling algorithm of the prior: UnCLIP. */
   scheduler: Scheduler;
+  /** Gives embeddings of pictures, for interpolation and for the empty picture. */
   imageEncoder: VisionEncoder;
   /** How pictures are prepared for the image encoder. */
   imageProcessor: ClipPreprocessor;
 }
 
+/** What draws pictures from embeddings. */
 export interface KandinskyDecoderComponents {
+  /** Denoises. */
   unet: UNet;
+  /** The sampling algorithm. */
   scheduler: Scheduler;
+  /** The autoencoder. */
   movq: MoVQ;
 }
 

@@ -21,10 +21,11 @@ import { embeddingWidth, type KandinskyDecoderComponents } from './kandinsky-com
 export interface KandinskyDecoderOptions extends GenerationOptions {
   /** Embeddings [B,D] of the pictures to draw, as the prior makes them; a list is joined. */
   imageEmbeds: Tensor | readonly Tensor[];
-  /** The same of what the pictures should not show. Needed for guidance above 1. */
+  /** Embeddings [B,D] of what the pictures should not show. Needed for guidance above 1. */
   negativeImageEmbeds?: Tensor | readonly Tensor[];
   /** Pixels; 512. */
   height?: number;
+  /** Pixels; as `height`. */
   width?: number;
 }
 

@@ -21,6 +21,7 @@ import { denoise, type ProgressCallback } from './denoise.js';
 import { checkLatents, firstNoise } from './first-noise.js';
 import type { KandinskyPriorComponents } from './kandinsky-components.js';
 
+/** Options of the prior. */
 export interface KandinskyPriorOptions {
   /** One text or several. */
   prompt: string | readonly string[];
@@ -49,7 +50,9 @@ export interface KandinskyPriorOptions {
 
 /** What the decoder draws from, [B,D] each; the caller disposes them. */
 export interface KandinskyEmbeddings {
+  /** [B,D]. You dispose it. */
   imageEmbeds: Tensor;
+  /** [B,D]. You dispose it. */
   negativeImageEmbeds: Tensor;
 }
 

@@ -32,12 +32,14 @@ export interface KandinskyInitOptions {
   strength?: number;
 }
 
+/** Options of image-to-image from embeddings. */
 export type KandinskyImageToImageOptions = KandinskyDecoderOptions & KandinskyInitOptions;
 
 const knownOptions = [...decoderOptionNames, 'image', 'strength'];
 
 /** Pictures and embeddings of pictures → pictures, the second half of Kandinsky 2.2. */
 export class KandinskyV22Img2ImgPipeline extends DiffusionPipeline<KandinskyDecoderComponents> {
+  /** @internal */
   static readonly family = kandinskyDecoder;
 
   /**

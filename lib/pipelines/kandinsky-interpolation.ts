@@ -23,6 +23,7 @@ import {
 /** A text, or a picture: a URL object, file bytes, Image, sharp instance or a Tensor [1,3,S,S]. */
 export type KandinskyIngredient = string | URL | Uint8Array | ArrayBuffer | Image | Sharp | Tensor;
 
+/** Options of `interpolate`. */
 export interface KandinskyInterpolationOptions
   extends Omit<KandinskyPriorOptions, 'prompt' | 'negativePrompt' | 'onStep'> {
   /**

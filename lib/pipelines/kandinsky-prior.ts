@@ -29,6 +29,7 @@ const knownOptions = [
 
 /** Text → embeddings of pictures, the first half of Kandinsky 2.2. */
 export class KandinskyV22PriorPipeline extends DiffusionPipeline<KandinskyPriorComponents> {
+  /** @internal */
   static readonly family = kandinskyPrior;
 
   /**

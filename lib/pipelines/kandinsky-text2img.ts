@@ -25,6 +25,7 @@ const knownOptions = [...decoderOptionNames, 'latents'];
 
 /** Embeddings of pictures → pictures, the second half of Kandinsky 2.2. */
 export class KandinskyV22Pipeline extends DiffusionPipeline<KandinskyDecoderComponents> {
+  /** @internal */
   static readonly family = kandinskyDecoder;
 
   /**

@@ -29,6 +29,7 @@ const knownOptions = [...latentConsistencyOptionNames, 'image', 'strength'];
 
 /** Picture and text → picture in a few steps with latent consistency models. */
 export class LatentConsistencyModelImg2ImgPipeline extends DiffusionPipeline<StableDiffusionComponents> {
+  /** @internal */
   static readonly family = latentConsistency;
 
   /**

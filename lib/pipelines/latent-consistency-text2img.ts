@@ -17,6 +17,7 @@ import { generate, type StableDiffusionComponents } from './stable-diffusion.js'
 export interface LatentConsistencyTextToImageOptions extends LatentConsistencyOptions {
   /** Pixels, a multiple of the autoencoder's factor (8); the checkpoint's size unless given. */
   height?: number;
+  /** Pixels; as `height`. */
   width?: number;
 }
 
@@ -24,6 +25,7 @@ const knownOptions = [...latentConsistencyOptionNames, 'height', 'width'];
 
 /** Text → picture in a few steps with latent consistency models. Takes an LCMScheduler only. */
 export class LatentConsistencyModelPipeline extends DiffusionPipeline<StableDiffusionComponents> {
+  /** @internal */
   static readonly family = latentConsistency;
 
   /**

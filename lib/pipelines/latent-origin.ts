@@ -6,7 +6,9 @@ import type { Tensor } from '../tensor.js';
 
 /** Turns latents into pixels [B,3,H,W], about −1..1. */
 export interface LatentDecoder {
+  /** Counted: it must be alive while it decodes. */
   readonly network: Network;
+  /** Pixels [B,3,H,W] in −1..1 of scaled latents [B,C,h,w]. You dispose them. */
   decode(latents: Tensor): Promise<Tensor>;
 }
 

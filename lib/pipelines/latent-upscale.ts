@@ -42,11 +42,17 @@ import {
   upscaleTextOptionNames,
 } from './upscale-prompts.js';
 
+/** What the x2 upscaler works with. */
 export interface LatentUpscaleComponents {
+  /** The autoencoder. */
   vae: Autoencoder;
+  /** Encodes prompts. */
   textEncoder: TextEncoder;
+  /** Splits prompts for the text encoder. */
   tokenizer: ClipTokenizer;
+  /** Denoises. */
   unet: UNet;
+  /** The sampling algorithm. */
   scheduler: Scheduler;
 }
 
@@ -105,9 +111,12 @@ const { upscaleX2: defaults } = familyDefaults;
  * them in between. Needs a scheduler with noise levels; the published one is Euler's.
  */
 export class StableDiffusionLatentUpscalePipeline extends DiffusionPipeline<LatentUpscaleComponents> {
+  /** @internal */
   static readonly family = latentUpscale;
 
   /**
+   * Makes pictures, or latents of another pipeline, twice as high and wide.
+   *
    * @throws InvalidArgumentError, ImageError, before any network runs
    * @example
    * const { images: small } = await pipe.generate({ prompt, outputType: 'latent' });

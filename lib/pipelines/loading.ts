@@ -64,6 +64,7 @@ export type ConnectedOptions<Components> = 'priorPrior' extends keyof Components
     }
   : unknown;
 
+/** Options of `fromPretrained`, and components to use instead of the checkpoint's. */
 export type FromPretrainedOptions<Components extends ComponentSet = ComponentSet> = LoadingOptions &
   ConfigOptions &
   ConnectedOptions<Components> &
@@ -79,6 +80,7 @@ export type FromSingleFileOptions<Components extends ComponentSet = ComponentSet
     config?: string;
   };
 
+/** Options of `fromPipe`: components in place of the other pipeline's. */
 export type FromPipeOptions<Components extends ComponentSet = ComponentSet> = ConfigOptions &
   ComponentOverrides<Components>;
 

@@ -176,6 +176,7 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
     for (const vae of this.#autoencoders()) vae.slicing = true;
   }
 
+  /** Encodes and decodes a batch at once again. */
   disableVaeSlicing(): void {
     for (const vae of this.#autoencoders()) vae.slicing = false;
   }
@@ -188,6 +189,7 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
     for (const vae of this.#autoencoders()) vae.tiling = true;
   }
 
+  /** Pictures go through the autoencoder as a whole again. */
   disableVaeTiling(): void {
     for (const vae of this.#autoencoders()) vae.tiling = false;
   }
@@ -201,6 +203,7 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
     this.#offload('model');
   }
 
+  /** Weights stay on the device again. */
   disableModelCpuOffload(): void {
     this.#offload('none');
   }
@@ -213,6 +216,7 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
     this.#offload('sequential');
   }
 
+  /** Weights stay on the device again. */
   disableSequentialCpuOffload(): void {
     this.#offload('none');
   }
@@ -220,6 +224,7 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
   /** Accepted for diffusers' sake: memory-efficient attention (SDPA) is always on. */
   enableXformersMemoryEfficientAttention(): void {}
 
+  /** Accepted for diffusers' sake; does nothing. */
   disableXformersMemoryEfficientAttention(): void {}
 
   /**
@@ -232,6 +237,7 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
     else checkChoice(sliceSize, 'sliceSize', ['auto', 'max']);
   }
 
+  /** Accepted for diffusers' sake; does nothing. */
   disableAttentionSlicing(): void {}
 
   /**
@@ -281,6 +287,9 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
   /**
    * Makes these adapters the active ones, several at once if need be, each with its weight: one
    * number for all, one per adapter, or `{ unet, textEncoder, textEncoder2 }`; 1 unless given.
+   *
+   * @throws InvalidArgumentError for an adapter that is not loaded; CheckpointError for a file that was
+   * changed since. No adapter is active then.
    */
   async setAdapters(
     names: string | readonly string[],
@@ -300,6 +309,10 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
     return this.#lora.names;
   }
 
+  /**
+   * Forgets these adapters; active ones leave the weights first. Throws for names that are not
+   * loaded.
+   */
   async deleteAdapters(names: string | readonly string[]): Promise<void> {
     await this.#lora.delete(checkNames(names, 'adapterNames'));
   }
@@ -315,6 +328,7 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
     await this.#lora.enable(false);
   }
 
+  /** Puts the adapters that `disableLora()` took out back into the weights. */
   async enableLora(): Promise<void> {
     await this.#lora.enable(true);
   }
@@ -328,6 +342,7 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
     await this.#lora.fuse(options);
   }
 
+  /** Takes fused adapters out of the weights again. */
   async unfuseLora(): Promise<void> {
     await this.#lora.unfuse();
   }
@@ -352,7 +367,7 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
     await loadTextualInversion(path, options, this.#textualInversions);
   }
 
-  /** Forgets the named tokens, or all. */
+  /** Forgets the named tokens, or all. @throws InvalidArgumentError for one that is not loaded */
   async unloadTextualInversion(tokens?: string | readonly string[]): Promise<void> {
     const names = tokens === undefined ? undefined : checkNames(tokens, 'tokens');
     const encoders = Object.values(this.#textualInversions);

@@ -35,6 +35,7 @@ const knownOptions = [
 
 /** Picture and text → picture along the lines of another one, with Stable Diffusion 1.x and 2.x. */
 export class StableDiffusionControlNetImg2ImgPipeline extends DiffusionPipeline<StableDiffusionControlNetComponents> {
+  /** @internal */
   static readonly family = stableDiffusionControlNet;
 
   /**

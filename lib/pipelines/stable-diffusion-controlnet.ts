@@ -23,6 +23,7 @@ import {
   stableDiffusionOptionNames,
 } from './stable-diffusion.js';
 
+/** What Stable Diffusion pipelines with ControlNets work with. */
 export interface StableDiffusionControlNetComponents
   extends StableDiffusionComponents,
     ControlNetComponents {}
@@ -44,6 +45,7 @@ const knownOptions = [...stableDiffusionOptionNames, ...controlledTextToImage.op
 
 /** Text → picture along the lines of another picture, with Stable Diffusion 1.x and 2.x. */
 export class StableDiffusionControlNetPipeline extends DiffusionPipeline<StableDiffusionControlNetComponents> {
+  /** @internal */
   static readonly family = stableDiffusionControlNet;
 
   /**

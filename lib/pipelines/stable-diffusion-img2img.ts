@@ -33,6 +33,7 @@ const knownOptions = [...stableDiffusionOptionNames, 'image', 'strength'];
  * (SDEdit, https://arxiv.org/abs/2108.01073).
  */
 export class StableDiffusionImg2ImgPipeline extends DiffusionPipeline<StableDiffusionComponents> {
+  /** @internal */
   static readonly family = stableDiffusion;
 
   /**

@@ -17,6 +17,7 @@ import {
 export interface TextToImageOptions extends StableDiffusionOptions {
   /** Pixels, a multiple of the autoencoder's factor (8); the checkpoint's size unless both are given. */
   height?: number;
+  /** Pixels; as `height`. */
   width?: number;
   /** Noise [B,C,height/8,width/8] to start from, of standard deviation 1. Not disposed. */
   latents?: Tensor;
@@ -34,6 +35,7 @@ const knownOptions = [
 
 /** Text → picture with Stable Diffusion 1.x and 2.x checkpoints. */
 export class StableDiffusionPipeline extends DiffusionPipeline<StableDiffusionComponents> {
+  /** @internal */
   static readonly family = stableDiffusion;
 
   /**

@@ -48,6 +48,7 @@ const knownOptions = [
 
 /** Picture and text → picture along the lines of another one, with Stable Diffusion XL. */
 export class StableDiffusionXLControlNetImg2ImgPipeline extends DiffusionPipeline<StableDiffusionXLControlNetComponents> {
+  /** @internal */
   static readonly family = stableDiffusionXLControlNetImg2Img;
 
   /**

@@ -27,6 +27,7 @@ import {
 } from './stable-diffusion-xl-options.js';
 import { textToImageIds } from './stable-diffusion-xl-time-ids.js';
 
+/** What Stable Diffusion XL pipelines with ControlNets work with. */
 export interface StableDiffusionXLControlNetComponents
   extends StableDiffusionXLComponents,
     ControlNetComponents {}
@@ -50,6 +51,7 @@ const knownOptions = [
 
 /** Text → picture along the lines of another picture, with Stable Diffusion XL. */
 export class StableDiffusionXLControlNetPipeline extends DiffusionPipeline<StableDiffusionXLControlNetComponents> {
+  /** @internal */
   static readonly family = stableDiffusionXLControlNet;
 
   /**

@@ -61,6 +61,7 @@ const knownOptions = [
 
 /** Picture and text → picture with Stable Diffusion XL checkpoints, base and refiner. */
 export class StableDiffusionXLImg2ImgPipeline extends DiffusionPipeline<StableDiffusionXLComponents> {
+  /** @internal */
   static readonly family = stableDiffusionXLImg2Img;
 
   /**

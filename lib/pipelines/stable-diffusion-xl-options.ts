@@ -44,9 +44,14 @@ export interface StableDiffusionXLOptions
   negativePrompt2?: string | readonly string[];
   /** Embeddings [B,L,D] of all text encoders side by side, with `pooledPromptEmbeds`. Not disposed. */
   promptEmbeds?: Tensor;
+  /**
+   * Embeddings [B,L,D] instead of `negativePrompt`, with `negativePooledPromptEmbeds`. Not
+   * disposed.
+   */
   negativePromptEmbeds?: Tensor;
   /** Embeddings of the whole texts, [B,P]. Not disposed. */
   pooledPromptEmbeds?: Tensor;
+  /** Embeddings of the whole negative texts, [B,P]. Not disposed. */
   negativePooledPromptEmbeds?: Tensor;
   /** Reads prompt and negativePrompt in a syntax with weights; the same for both encoders. */
   weighting?: Weighting;

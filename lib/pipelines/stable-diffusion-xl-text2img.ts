@@ -21,6 +21,7 @@ import { textToImageIds } from './stable-diffusion-xl-time-ids.js';
 export interface XLTextToImageOptions extends StableDiffusionXLOptions {
   /** Pixels, a multiple of 8; the checkpoint's size (1024) unless given. */
   height?: number;
+  /** Pixels; as `height`. */
   width?: number;
   /** Noise [B,C,height/8,width/8] to start from, of standard deviation 1. Not disposed. */
   latents?: Tensor;
@@ -30,6 +31,7 @@ const knownOptions = [...xlOptionNames, 'height', 'width', 'latents'];
 
 /** Text → picture with Stable Diffusion XL checkpoints (https://arxiv.org/abs/2307.01952). */
 export class StableDiffusionXLPipeline extends DiffusionPipeline<StableDiffusionXLComponents> {
+  /** @internal */
   static readonly family = stableDiffusionXL;
 
   /**

@@ -13,9 +13,17 @@ export interface TimeIdOptions {
   cropsCoordsTopLeft?: Pair;
   /** [height, width] the picture should look as if made for; its own size unless given. */
   targetSize?: Pair;
-  /** The same for the negative prompt; as the prompt's unless given. */
+  /**
+   * `originalSize` for the negative prompt; the prompt's unless given. Text-to-image takes the
+   * negative's numbers only where this and `negativeTargetSize` are both given.
+   */
   negativeOriginalSize?: Pair;
+  /**
+   * `cropsCoordsTopLeft` for the negative prompt; [0, 0]. Image-to-image takes it only where the UNet
+   * takes an aesthetic score, as diffusers does.
+   */
   negativeCropsCoordsTopLeft?: Pair;
+  /** `targetSize` for the negative prompt; the prompt's unless given. */
   negativeTargetSize?: Pair;
 }
 

@@ -25,12 +25,21 @@ import { type TimeIds, timeIdTensor } from './stable-diffusion-xl-time-ids.js';
 
 /** What a Stable Diffusion XL pipeline works with. The refiner has only the second text encoder. */
 export interface StableDiffusionXLComponents {
+  /** The autoencoder. */
   vae: Autoencoder;
+  /** The first text encoder; a refiner has none. */
   textEncoder?: TextEncoder;
+  /**
+   * The second text encoder, whose embedding of the whole text is used too; a refiner has no other.
+   */
   textEncoder2: TextEncoder;
+  /** Splits prompts for the first text encoder; a refiner has none. */
   tokenizer?: ClipTokenizer;
+  /** Splits prompts for the second text encoder. */
   tokenizer2: ClipTokenizer;
+  /** Denoises. */
   unet: UNet;
+  /** The sampling algorithm. */
   scheduler: Scheduler;
 }
 

@@ -54,10 +54,15 @@ import {
 
 /** What a Stable Diffusion pipeline works with. Pipelines share components and count holders. */
 export interface StableDiffusionComponents {
+  /** The autoencoder. */
   vae: Autoencoder;
+  /** Encodes prompts. */
   textEncoder: TextEncoder;
+  /** Splits prompts for the text encoder. */
   tokenizer: ClipTokenizer;
+  /** Denoises. */
   unet: UNet;
+  /** The sampling algorithm. */
   scheduler: Scheduler;
   /** Blackens pictures that its checkpoint's authors did not want drawn. */
   safetyChecker?: SafetyChecker;

@@ -11,8 +11,14 @@ export interface UpscaleTextOptions {
   negativePrompt?: string | readonly string[];
   /** Embeddings [B,L,D] instead of `prompt`, with `pooledPromptEmbeds` [B,D]. Not disposed. */
   promptEmbeds?: Tensor;
+  /** Embeddings of the whole texts, [B,D], with `promptEmbeds`. Not disposed. */
   pooledPromptEmbeds?: Tensor;
+  /**
+   * Embeddings [B,L,D] instead of `negativePrompt`, with `negativePooledPromptEmbeds`. Not
+   * disposed.
+   */
   negativePromptEmbeds?: Tensor;
+  /** Embeddings of the whole negative texts, [B,D]. Not disposed. */
   negativePooledPromptEmbeds?: Tensor;
 }
 

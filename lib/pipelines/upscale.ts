@@ -33,6 +33,7 @@ import {
   stableDiffusionOptionNames,
 } from './stable-diffusion.js';
 
+/** What the x4 upscaler works with. */
 export interface UpscaleComponents extends StableDiffusionComponents {
   /** Adds noise to the small picture. */
   lowResScheduler: Scheduler;
@@ -100,9 +101,12 @@ const { upscaleX4: defaults } = familyDefaults;
 
 /** Makes pictures four times as high and wide, after a text. */
 export class StableDiffusionUpscalePipeline extends DiffusionPipeline<UpscaleComponents> {
+  /** @internal */
   static readonly family = upscale;
 
   /**
+   * Makes pictures, or latents of another pipeline, four times as high and wide.
+   *
    * @throws InvalidArgumentError, ImageError, before any network runs
    * @example
    * const { images: latents } = await x2.generate({ prompt, image: small, outputType: 'latent' });

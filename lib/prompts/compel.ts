@@ -38,8 +38,10 @@ export interface CompelEncodingOptions {
 
 type OneOrMore<Part> = Part | readonly Part[];
 
+/** What `new Compel` takes. */
 export interface CompelOptions<Pooled extends boolean | readonly boolean[]>
   extends CompelEncodingOptions {
+  /** One, or one for each text encoder. */
   tokenizer: OneOrMore<ClipTokenizer>;
   /** As many as there are tokenizers. */
   textEncoder: OneOrMore<TextEncoder>;

@@ -80,14 +80,21 @@ export function ddimSigma(alphaBar: number, alphaBarPrevious: number, eta: numbe
 
 /** Denoising diffusion implicit models: deterministic with η = 0, ancestral with η = 1. */
 export class DDIMScheduler implements Scheduler {
+  /** The name of the class, which is that in diffusers. */
   static readonly className = 'DDIMScheduler';
+  /** Whether `start` takes `timesteps` and `sigmas`. */
   static readonly customSchedules = { timesteps: false, sigmas: false } as const;
   readonly className = DDIMScheduler.className;
   readonly customSchedules = DDIMScheduler.customSchedules;
   readonly config: DDIMConfig;
   readonly #alphasCumprod: Float32Array;
 
-  /** @throws ERR_INVALID_ARGUMENT */
+  /**
+   * From a `scheduler_config.json`, or the `config` of another scheduler: fields that this class does
+   * not have are passed over, missing ones take diffusers' defaults, and `overrides` come on top.
+   *
+   * @throws ERR_INVALID_ARGUMENT for an impossible value
+   */
   static fromConfig(
     config: SchedulerConfigInput,
     overrides: SchedulerOverrides<typeof FIELDS> = {},

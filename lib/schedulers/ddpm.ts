@@ -60,14 +60,21 @@ export type DDPMConfig = SchedulerConfig<typeof FIELDS>;
 
 /** Ancestral sampling: a step to the posterior's mean, then fresh noise. */
 export class DDPMScheduler implements Scheduler {
+  /** The name of the class, which is that in diffusers. */
   static readonly className = 'DDPMScheduler';
+  /** Whether `start` takes `timesteps` and `sigmas`. */
   static readonly customSchedules = { timesteps: true, sigmas: false } as const;
   readonly className = DDPMScheduler.className;
   readonly customSchedules = DDPMScheduler.customSchedules;
   readonly config: DDPMConfig;
   readonly #alphasCumprod: Float32Array;
 
-  /** @throws ERR_INVALID_ARGUMENT */
+  /**
+   * From a `scheduler_config.json`, or the `config` of another scheduler: fields that this class does
+   * not have are passed over, missing ones take diffusers' defaults, and `overrides` come on top.
+   *
+   * @throws ERR_INVALID_ARGUMENT for an impossible value
+   */
   static fromConfig(
     config: SchedulerConfigInput,
     overrides: SchedulerOverrides<typeof FIELDS> = {},

@@ -101,14 +101,21 @@ export function deisUpdate<T>(
 
 /** Exponential integrator that extrapolates the predicted noise in ln ρ. */
 export class DEISMultistepScheduler implements Scheduler {
+  /** The name of the class, which is that in diffusers. */
   static readonly className = 'DEISMultistepScheduler';
+  /** Whether `start` takes `timesteps` and `sigmas`. */
   static readonly customSchedules = { timesteps: false, sigmas: false } as const;
   readonly className = DEISMultistepScheduler.className;
   readonly customSchedules = DEISMultistepScheduler.customSchedules;
   readonly config: DEISMultistepConfig;
   readonly #tables: SolverTables;
 
-  /** @throws ERR_INVALID_ARGUMENT */
+  /**
+   * From a `scheduler_config.json`, or the `config` of another scheduler: fields that this class does
+   * not have are passed over, missing ones take diffusers' defaults, and `overrides` come on top.
+   *
+   * @throws ERR_INVALID_ARGUMENT for an impossible value
+   */
   static fromConfig(
     config: SchedulerConfigInput,
     overrides: SchedulerOverrides<typeof FIELDS> = {},

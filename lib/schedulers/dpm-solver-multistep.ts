@@ -50,14 +50,21 @@ const MAX_ORDER = 3;
 
 /** High-order solver for few steps. */
 export class DPMSolverMultistepScheduler implements Scheduler {
+  /** The name of the class, which is that in diffusers. */
   static readonly className = 'DPMSolverMultistepScheduler';
+  /** Whether `start` takes `timesteps` and `sigmas`. */
   static readonly customSchedules = { timesteps: true, sigmas: false } as const;
   readonly className = DPMSolverMultistepScheduler.className;
   readonly customSchedules = DPMSolverMultistepScheduler.customSchedules;
   readonly config: DPMSolverMultistepConfig;
   readonly #tables: SolverTables;
 
-  /** @throws ERR_INVALID_ARGUMENT */
+  /**
+   * From a `scheduler_config.json`, or the `config` of another scheduler: fields that this class does
+   * not have are passed over, missing ones take diffusers' defaults, and `overrides` come on top.
+   *
+   * @throws ERR_INVALID_ARGUMENT for an impossible value
+   */
   static fromConfig(
     config: SchedulerConfigInput,
     overrides: SchedulerOverrides<typeof FIELDS> = {},

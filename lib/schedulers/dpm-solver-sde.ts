@@ -55,14 +55,21 @@ export function brownianShares(sigma: number, sigmaNext: number) {
 
 /** Steps by the image predicted at the midpoint, with noise from one Brownian path. */
 export class DPMSolverSDEScheduler implements Scheduler {
+  /** The name of the class, which is that in diffusers. */
   static readonly className = 'DPMSolverSDEScheduler';
+  /** Whether `start` takes `timesteps` and `sigmas`. */
   static readonly customSchedules = { timesteps: false, sigmas: false } as const;
   readonly className = DPMSolverSDEScheduler.className;
   readonly customSchedules = DPMSolverSDEScheduler.customSchedules;
   readonly config: DPMSolverSDEConfig;
   readonly #tables: SigmaTables;
 
-  /** @throws ERR_INVALID_ARGUMENT */
+  /**
+   * From a `scheduler_config.json`, or the `config` of another scheduler: fields that this class does
+   * not have are passed over, missing ones take diffusers' defaults, and `overrides` come on top.
+   *
+   * @throws ERR_INVALID_ARGUMENT for an impossible value
+   */
   static fromConfig(
     config: SchedulerConfigInput,
     overrides: SchedulerOverrides<typeof FIELDS> = {},

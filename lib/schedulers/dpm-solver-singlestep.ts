@@ -90,14 +90,21 @@ export function singlestepOrders(
 
 /** High-order solver that needs no history, for few steps. */
 export class DPMSolverSinglestepScheduler implements Scheduler {
+  /** The name of the class, which is that in diffusers. */
   static readonly className = 'DPMSolverSinglestepScheduler';
+  /** Whether `start` takes `timesteps` and `sigmas`. */
   static readonly customSchedules = { timesteps: true, sigmas: false } as const;
   readonly className = DPMSolverSinglestepScheduler.className;
   readonly customSchedules = DPMSolverSinglestepScheduler.customSchedules;
   readonly config: DPMSolverSinglestepConfig;
   readonly #tables: SolverTables;
 
-  /** @throws ERR_INVALID_ARGUMENT */
+  /**
+   * From a `scheduler_config.json`, or the `config` of another scheduler: fields that this class does
+   * not have are passed over, missing ones take diffusers' defaults, and `overrides` come on top.
+   *
+   * @throws ERR_INVALID_ARGUMENT for an impossible value
+   */
   static fromConfig(
     config: SchedulerConfigInput,
     overrides: SchedulerOverrides<typeof FIELDS> = {},

@@ -44,14 +44,21 @@ export function ancestralStep(sigmaFrom: number, sigmaTo: number) {
 
 /** Euler steps with fresh noise after each. */
 export class EulerAncestralDiscreteScheduler implements Scheduler {
+  /** The name of the class, which is that in diffusers. */
   static readonly className = 'EulerAncestralDiscreteScheduler';
+  /** Whether `start` takes `timesteps` and `sigmas`. */
   static readonly customSchedules = { timesteps: false, sigmas: false } as const;
   readonly className = EulerAncestralDiscreteScheduler.className;
   readonly customSchedules = EulerAncestralDiscreteScheduler.customSchedules;
   readonly config: EulerAncestralDiscreteConfig;
   readonly #tables: SigmaTables;
 
-  /** @throws ERR_INVALID_ARGUMENT */
+  /**
+   * From a `scheduler_config.json`, or the `config` of another scheduler: fields that this class does
+   * not have are passed over, missing ones take diffusers' defaults, and `overrides` come on top.
+   *
+   * @throws ERR_INVALID_ARGUMENT for an impossible value
+   */
   static fromConfig(
     config: SchedulerConfigInput,
     overrides: SchedulerOverrides<typeof FIELDS> = {},

@@ -83,14 +83,21 @@ export function eulerUpdate<T>(
 
 /** Euler steps, deterministic unless `sChurn` adds noise. */
 export class EulerDiscreteScheduler implements Scheduler {
+  /** The name of the class, which is that in diffusers. */
   static readonly className = 'EulerDiscreteScheduler';
+  /** Whether `start` takes `timesteps` and `sigmas`. */
   static readonly customSchedules = { timesteps: true, sigmas: true } as const;
   readonly className = EulerDiscreteScheduler.className;
   readonly customSchedules = EulerDiscreteScheduler.customSchedules;
   readonly config: EulerDiscreteConfig;
   readonly #tables: SigmaTables;
 
-  /** @throws ERR_INVALID_ARGUMENT */
+  /**
+   * From a `scheduler_config.json`, or the `config` of another scheduler: fields that this class does
+   * not have are passed over, missing ones take diffusers' defaults, and `overrides` come on top.
+   *
+   * @throws ERR_INVALID_ARGUMENT for an impossible value
+   */
   static fromConfig(
     config: SchedulerConfigInput,
     overrides: SchedulerOverrides<typeof FIELDS> = {},

@@ -42,14 +42,21 @@ const PREDICTIONS = ['epsilon', 'sample', 'v_prediction'] as const;
 
 /** Euler steps corrected by the derivative where they lead: two evaluations a step. */
 export class HeunDiscreteScheduler implements Scheduler {
+  /** The name of the class, which is that in diffusers. */
   static readonly className = 'HeunDiscreteScheduler';
+  /** Whether `start` takes `timesteps` and `sigmas`. */
   static readonly customSchedules = { timesteps: true, sigmas: false } as const;
   readonly className = HeunDiscreteScheduler.className;
   readonly customSchedules = HeunDiscreteScheduler.customSchedules;
   readonly config: HeunDiscreteConfig;
   readonly #tables: SigmaTables;
 
-  /** @throws ERR_INVALID_ARGUMENT */
+  /**
+   * From a `scheduler_config.json`, or the `config` of another scheduler: fields that this class does
+   * not have are passed over, missing ones take diffusers' defaults, and `overrides` come on top.
+   *
+   * @throws ERR_INVALID_ARGUMENT for an impossible value
+   */
   static fromConfig(
     config: SchedulerConfigInput,
     overrides: SchedulerOverrides<typeof FIELDS> = {},

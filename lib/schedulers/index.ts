@@ -50,8 +50,11 @@ export { UniPCMultistepScheduler } from './unipc-multistep.js';
 
 /** What a scheduler class offers before there is an instance. */
 export interface SchedulerClass {
+  /** The name of the class, which is that in diffusers. */
   readonly className: string;
+  /** Whether `start` takes `timesteps` and `sigmas`. */
   readonly customSchedules: CustomSchedules;
+  /** A scheduler from a configuration, with some fields in place of its own. */
   fromConfig(config: SchedulerConfigInput, overrides?: SchedulerConfigInput): Scheduler;
 }
 

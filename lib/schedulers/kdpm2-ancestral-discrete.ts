@@ -61,14 +61,21 @@ export function ancestralDescent(sigma: number, sigmaNext: number): Descent {
 
 /** Midpoint steps with fresh noise after each. */
 export class KDPM2AncestralDiscreteScheduler implements Scheduler {
+  /** The name of the class, which is that in diffusers. */
   static readonly className = 'KDPM2AncestralDiscreteScheduler';
+  /** Whether `start` takes `timesteps` and `sigmas`. */
   static readonly customSchedules = { timesteps: false, sigmas: false } as const;
   readonly className = KDPM2AncestralDiscreteScheduler.className;
   readonly customSchedules = KDPM2AncestralDiscreteScheduler.customSchedules;
   readonly config: KDPM2AncestralDiscreteConfig;
   readonly #tables: SigmaTables;
 
-  /** @throws ERR_INVALID_ARGUMENT */
+  /**
+   * From a `scheduler_config.json`, or the `config` of another scheduler: fields that this class does
+   * not have are passed over, missing ones take diffusers' defaults, and `overrides` come on top.
+   *
+   * @throws ERR_INVALID_ARGUMENT for an impossible value
+   */
   static fromConfig(
     config: SchedulerConfigInput,
     overrides: SchedulerOverrides<typeof SECOND_ORDER_FIELDS> = {},

@@ -53,14 +53,21 @@ export function interleavedTimesteps(
 
 /** Steps by the derivative at the geometric midpoint: two evaluations a step. */
 export class KDPM2DiscreteScheduler implements Scheduler {
+  /** The name of the class, which is that in diffusers. */
   static readonly className = 'KDPM2DiscreteScheduler';
+  /** Whether `start` takes `timesteps` and `sigmas`. */
   static readonly customSchedules = { timesteps: false, sigmas: false } as const;
   readonly className = KDPM2DiscreteScheduler.className;
   readonly customSchedules = KDPM2DiscreteScheduler.customSchedules;
   readonly config: KDPM2DiscreteConfig;
   readonly #tables: SigmaTables;
 
-  /** @throws ERR_INVALID_ARGUMENT */
+  /**
+   * From a `scheduler_config.json`, or the `config` of another scheduler: fields that this class does
+   * not have are passed over, missing ones take diffusers' defaults, and `overrides` come on top.
+   *
+   * @throws ERR_INVALID_ARGUMENT for an impossible value
+   */
   static fromConfig(
     config: SchedulerConfigInput,
     overrides: SchedulerOverrides<typeof SECOND_ORDER_FIELDS> = {},

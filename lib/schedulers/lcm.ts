@@ -33,12 +33,19 @@ export function boundaryScalings(timestep: number, timestepScaling: number) {
 
 /** Sampler of latent consistency models, for 1 to 8 steps. */
 export class LCMScheduler implements Scheduler {
+  /** The name of the class, which is that in diffusers. */
   static readonly className = 'LCMScheduler';
+  /** Whether `start` takes `timesteps` and `sigmas`. */
   static readonly customSchedules = { timesteps: true, sigmas: false } as const;
   readonly className = LCMScheduler.className;
   readonly customSchedules = LCMScheduler.customSchedules;
 
-  /** @throws ERR_INVALID_ARGUMENT */
+  /**
+   * From a `scheduler_config.json`, or the `config` of another scheduler: fields that this class does
+   * not have are passed over, missing ones take diffusers' defaults, and `overrides` come on top.
+   *
+   * @throws ERR_INVALID_ARGUMENT for an impossible value
+   */
   static fromConfig(
     config: SchedulerConfigInput,
     overrides: SchedulerOverrides<typeof CONSISTENCY_FIELDS> = {},

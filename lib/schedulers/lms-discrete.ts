@@ -46,14 +46,21 @@ export function lmsCoefficients(levels: readonly number[], next: number): number
 
 /** Linear multistep method of order four. */
 export class LMSDiscreteScheduler implements Scheduler {
+  /** The name of the class, which is that in diffusers. */
   static readonly className = 'LMSDiscreteScheduler';
+  /** Whether `start` takes `timesteps` and `sigmas`. */
   static readonly customSchedules = { timesteps: false, sigmas: false } as const;
   readonly className = LMSDiscreteScheduler.className;
   readonly customSchedules = LMSDiscreteScheduler.customSchedules;
   readonly config: LMSDiscreteConfig;
   readonly #tables: SigmaTables;
 
-  /** @throws ERR_INVALID_ARGUMENT */
+  /**
+   * From a `scheduler_config.json`, or the `config` of another scheduler: fields that this class does
+   * not have are passed over, missing ones take diffusers' defaults, and `overrides` come on top.
+   *
+   * @throws ERR_INVALID_ARGUMENT for an impossible value
+   */
   static fromConfig(
     config: SchedulerConfigInput,
     overrides: SchedulerOverrides<typeof SIGMA_FIELDS> = {},

@@ -83,14 +83,21 @@ const PRK_WEIGHTS = [1 / 6, 1 / 3, 1 / 3, 1 / 6] as const;
 
 /** Pseudo numerical methods: the linear multistep method, optionally started by Runge-Kutta. */
 export class PNDMScheduler implements Scheduler {
+  /** The name of the class, which is that in diffusers. */
   static readonly className = 'PNDMScheduler';
+  /** Whether `start` takes `timesteps` and `sigmas`. */
   static readonly customSchedules = { timesteps: false, sigmas: false } as const;
   readonly className = PNDMScheduler.className;
   readonly customSchedules = PNDMScheduler.customSchedules;
   readonly config: PNDMConfig;
   readonly #alphasCumprod: Float32Array;
 
-  /** @throws ERR_INVALID_ARGUMENT */
+  /**
+   * From a `scheduler_config.json`, or the `config` of another scheduler: fields that this class does
+   * not have are passed over, missing ones take diffusers' defaults, and `overrides` come on top.
+   *
+   * @throws ERR_INVALID_ARGUMENT for an impossible value
+   */
   static fromConfig(
     config: SchedulerConfigInput,
     overrides: SchedulerOverrides<typeof FIELDS> = {},

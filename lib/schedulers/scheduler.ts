@@ -6,7 +6,9 @@ import type { Tensor } from '../tensor.js';
 
 /** Custom schedules that a scheduler class accepts. */
 export interface CustomSchedules {
+  /** Whether `start` takes `timesteps`. */
   readonly timesteps: boolean;
+  /** Whether `start` takes `sigmas`. */
   readonly sigmas: boolean;
 }
 
@@ -23,7 +25,7 @@ export interface StartOptions {
   readonly sigmas?: readonly number[] | undefined;
   /** Share of the schedule to run, 0 to 1, as image-to-image does: the first steps are skipped. */
   readonly strength?: number | undefined;
-  /** Number of timesteps to skip, instead of `strength`. */
+  /** Number of timesteps to skip, 0 or more, instead of `strength`. */
   readonly beginIndex?: number | undefined;
   /** Logarithm of the flow shift, for schedulers with `useDynamicShifting`. */
   readonly mu?: number | undefined;
@@ -39,10 +41,13 @@ export interface StepOptions {
   readonly varianceNoise?: Tensor | undefined;
   /** Derive the noise from the clipped image (DDIM). */
   readonly useClippedModelOutput?: boolean | undefined;
-  /** Noise to add before each Euler step, and the range of sigmas to add it in. */
+  /** Noise to add before each Euler step, 0 or more; 0. */
   readonly sChurn?: number | undefined;
+  /** Lowest sigma at which noise is added; 0. */
   readonly sTmin?: number | undefined;
+  /** Highest sigma at which noise is added; infinity. */
   readonly sTmax?: number | undefined;
+  /** Factor of the noise that is added; 1. */
   readonly sNoise?: number | undefined;
 }
 
@@ -54,7 +59,7 @@ export interface SchedulerRun {
   readonly sigmas: readonly number[];
   /** Standard deviation of the noise that text-to-image starts from. */
   readonly initNoiseSigma: number;
-  /** Timesteps per denoising step. */
+  /** Timesteps per denoising step: 1, or 2 for Heun and KDPM2. */
   readonly order: number;
   /** Number of denoising steps left after `strength`. */
   readonly numInferenceSteps: number;
@@ -77,11 +82,17 @@ export interface SchedulerRun {
 
 /** A sampling algorithm with its configuration. Immutable, so runs may share it. */
 export interface Scheduler {
+  /** The name of the class, which is that in diffusers. */
   readonly className: string;
   /** Frozen; camelCase names; pass it to another class's `fromConfig`. */
   readonly config: Readonly<Record<string, unknown>>;
+  /** Whether `start` takes `timesteps` and `sigmas`. */
   readonly customSchedules: CustomSchedules;
-  /** @throws ERR_INVALID_ARGUMENT for options that the schedule cannot follow */
+  /**
+   * Begins a run over a schedule. Runs know nothing of one another; dispose each when it is done.
+   *
+   * @throws ERR_INVALID_ARGUMENT for options that the schedule cannot follow
+   */
   start(options: StartOptions): SchedulerRun;
 }
 

@@ -29,12 +29,19 @@ export function aimedTimestep(next: number, eta: number): number {
 
 /** Sampler of trajectory consistency models; `eta` (γ in the paper) says how much noise is fresh. */
 export class TCDScheduler implements Scheduler {
+  /** The name of the class, which is that in diffusers. */
   static readonly className = 'TCDScheduler';
+  /** Whether `start` takes `timesteps` and `sigmas`. */
   static readonly customSchedules = { timesteps: true, sigmas: false } as const;
   readonly className = TCDScheduler.className;
   readonly customSchedules = TCDScheduler.customSchedules;
 
-  /** @throws ERR_INVALID_ARGUMENT */
+  /**
+   * From a `scheduler_config.json`, or the `config` of another scheduler: fields that this class does
+   * not have are passed over, missing ones take diffusers' defaults, and `overrides` come on top.
+   *
+   * @throws ERR_INVALID_ARGUMENT for an impossible value
+   */
   static fromConfig(
     config: SchedulerConfigInput,
     overrides: SchedulerOverrides<typeof CONSISTENCY_FIELDS> = {},

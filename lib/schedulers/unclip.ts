@@ -53,14 +53,21 @@ interface Tables {
 
 /** Ancestral sampling with the cosine schedule, timesteps spread over both ends. */
 export class UnCLIPScheduler implements Scheduler {
+  /** The name of the class, which is that in diffusers. */
   static readonly className = 'UnCLIPScheduler';
+  /** Whether `start` takes `timesteps` and `sigmas`. */
   static readonly customSchedules = { timesteps: false, sigmas: false } as const;
   readonly className = UnCLIPScheduler.className;
   readonly customSchedules = UnCLIPScheduler.customSchedules;
   readonly config: UnCLIPConfig;
   readonly #tables: Tables;
 
-  /** @throws ERR_INVALID_ARGUMENT */
+  /**
+   * From a `scheduler_config.json`, or the `config` of another scheduler: fields that this class does
+   * not have are passed over, missing ones take diffusers' defaults, and `overrides` come on top.
+   *
+   * @throws ERR_INVALID_ARGUMENT for an impossible value
+   */
   static fromConfig(
     config: SchedulerConfigInput,
     overrides: SchedulerOverrides<typeof FIELDS> = {},

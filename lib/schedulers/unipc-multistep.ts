@@ -83,14 +83,21 @@ export type UniPCMultistepConfig = SchedulerConfig<typeof FIELDS>;
 
 /** Predictor-corrector solver for few steps. */
 export class UniPCMultistepScheduler implements Scheduler {
+  /** The name of the class, which is that in diffusers. */
   static readonly className = 'UniPCMultistepScheduler';
+  /** Whether `start` takes `timesteps` and `sigmas`. */
   static readonly customSchedules = { timesteps: false, sigmas: true } as const;
   readonly className = UniPCMultistepScheduler.className;
   readonly customSchedules = UniPCMultistepScheduler.customSchedules;
   readonly config: UniPCMultistepConfig;
   readonly #tables: SolverTables;
 
-  /** @throws ERR_INVALID_ARGUMENT */
+  /**
+   * From a `scheduler_config.json`, or the `config` of another scheduler: fields that this class does
+   * not have are passed over, missing ones take diffusers' defaults, and `overrides` come on top.
+   *
+   * @throws ERR_INVALID_ARGUMENT for an impossible value
+   */
   static fromConfig(
     config: SchedulerConfigInput,
     overrides: SchedulerOverrides<typeof FIELDS> = {},

@@ -7,6 +7,7 @@ import { readTokenizerFolder } from './read-folder.js';
 import type { TokenizerData } from './tokenizer-data.js';
 import { toWellFormed } from './unicode.js';
 
+/** Options of `encode`. */
 export interface EncodeOptions {
   /** Length of a row with its begin and end tokens; `modelMaxLength` unless given. */
   maxLength?: number;
@@ -42,9 +43,13 @@ const outerSpace = new RegExp(`^${stripped}|${stripped}$`, 'gu');
 export class ClipTokenizer {
   /** `model_max_length` as the folder says: 77 for CLIP, Infinity or 1e30 where it says nothing. */
   readonly modelMaxLength: number;
+  /** The token that fills rows up to their length. */
   readonly padTokenId: number;
+  /** The token that begins each row; 49406 in CLIP's vocabulary. */
   readonly bosTokenId: number;
+  /** The token that ends each row; 49407 in CLIP's vocabulary. */
   readonly eosTokenId: number;
+  /** The token that stands for what the vocabulary lacks. */
   readonly unkTokenId: number;
   readonly #data: TokenizerData;
   readonly #added: AddedTokens;

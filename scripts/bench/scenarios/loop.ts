@@ -124,6 +124,8 @@ function withAnswer(network: NativeNetwork, run: NativeNetwork['run']): NativeNe
     replaceRows: (...args) => network.replaceRows(...args),
     setOffload: (mode) => network.setOffload(mode),
     leave: () => network.leave(),
+    useGraphs: (limit) => network.useGraphs(limit),
+    graphStatus: () => network.graphStatus(),
     dispose: () => network.dispose(),
   };
 }
