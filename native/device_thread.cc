@@ -1,6 +1,12 @@
 #include "device_thread.h"
 
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <chrono>
+#include <cstdint>
 #include <utility>
 
 #include "run_memory.h"
@@ -10,6 +16,35 @@ namespace {
 
 // Longer than between two steps, shorter than anyone waits before looking at the memory in use.
 constexpr std::chrono::milliseconds kIdle(500);
+
+#if defined(__linux__) && defined(SYS_sched_setattr)
+// The kernel's struct sched_attr in its first version.
+struct SchedulingAttributes {
+  uint32_t size = sizeof(SchedulingAttributes);
+  uint32_t policy = 0;  // SCHED_OTHER
+  uint64_t flags = 0;
+  int32_t nice = 0;
+  uint32_t priority = 0;
+  uint64_t runtime = 0;
+  uint64_t deadline = 0;
+  uint64_t period = 0;
+};
+
+// Since Linux 6.12 a thread that wakes up runs at once where it has asked for shorter slices than the one
+// that is running. Whoever computes for minutes loses nothing by long ones, and the event loop's thread
+// need not wait for the end of a slice. Threads that are made from here on inherit it; older kernels, and
+// sandboxes that forbid it, change nothing.
+void AskForLongSlices() {
+  SchedulingAttributes attributes;
+  errno = 0;
+  attributes.nice = getpriority(PRIO_PROCESS, 0);
+  if (errno != 0) return;
+  attributes.runtime = 20'000'000;  // In nanoseconds.
+  syscall(SYS_sched_setattr, 0, &attributes, 0);
+}
+#else
+void AskForLongSlices() {}
+#endif
 
 }  // namespace
 
@@ -38,6 +73,7 @@ void DeviceThread::Stop() {
 }
 
 void DeviceThread::Loop() {
+  AskForLongSlices();
   for (;;) {
     std::function<void()> job;
     {

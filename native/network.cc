@@ -202,8 +202,7 @@ void NetworkHandle::Define(Napi::Env env, Napi::Object exports) {
        InstanceMethod<&NetworkHandle::UpdateWeights>("updateWeights"),
        InstanceMethod<&NetworkHandle::ReplaceRows>("replaceRows"),
        InstanceMethod<&NetworkHandle::SetOffload>("setOffload"),
-       InstanceMethod<&NetworkHandle::Leave>("leave"),
-       InstanceMethod<&NetworkHandle::UseGraphs>("useGraphs"),
+       InstanceMethod<&NetworkHandle::Leave>("leave"), InstanceMethod<&NetworkHandle::UseGraphs>("useGraphs"),
        InstanceMethod<&NetworkHandle::GraphStatus>("graphStatus"),
        InstanceMethod<&NetworkHandle::Dispose>("dispose")});
   Core::Of(env).network_class = Napi::Persistent(constructor);

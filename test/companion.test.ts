@@ -17,10 +17,13 @@ import {
 } from '../lib/index.js';
 import { libtorchInUse } from '../lib/native.js';
 import { Network } from '../lib/networks/network.js';
+import { simulateAccelerator } from '../lib/networks/offload.js';
 import { linearCombination } from '../lib/ops.js';
 import { packageRoot } from '../lib/package-root.js';
 
 configure({ threads: 1 });
+// Otherwise networks on the CPU take its own operators, where a GPU's would have libtorch's.
+simulateAccelerator(true);
 
 const { version, folder } = libtorchInUse();
 const minor = version.split('.').slice(0, 2).join('.');
