@@ -3,6 +3,7 @@
 #include <c10/core/CPUAllocator.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -96,6 +97,7 @@ class KeptBlocks final : public c10::Allocator {
       kept_.erase(found);
       return start;
     }
+    Shed(size);
     void* start = Map(size);
     if (start == nullptr) {  // Perhaps what is kept is what is missing.
       Drop(now_ + 1);
@@ -117,6 +119,19 @@ class KeptBlocks final : public c10::Allocator {
       munmap(start, size);
     }
     return true;
+  }
+
+  // Gives back as many bytes of what this run has not used: another network's sizes do not fit it.
+  void Shed(size_t bytes) {
+    for (auto it = kept_.begin(); it != kept_.end() && bytes > 0;) {
+      if (it->second.last_used >= now_) {
+        ++it;
+        continue;
+      }
+      munmap(it->second.start, it->first);
+      bytes -= std::min(bytes, it->first);
+      it = kept_.erase(it);
+    }
   }
 
   // Gives back blocks that were last used before a moment.
