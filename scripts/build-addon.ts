@@ -35,6 +35,8 @@ export function buildAddon(libtorch: string, out: string): void {
     String(availableParallelism()),
     `--CDTORCHBRUSH_LIBTORCH=${libtorch}`,
     `--CDTORCHBRUSH_LIBTORCH_MINOR=${minor}`,
+    // Packages need no companion for the tests.
+    `--CDTORCHBRUSH_HOST_COMPANION=${process.env.TORCHBRUSH_BUILD_LIBTORCH ? 'OFF' : 'ON'}`,
   ];
   const built = spawnSync(process.execPath, [cmakeJs, ...options], {
     cwd: packageRoot,
