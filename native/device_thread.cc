@@ -79,7 +79,8 @@ void DeviceThread::Loop() {
     {
       std::unique_lock<std::mutex> lock(mutex_);
       const auto called = [this] { return stopping_ || !jobs_.empty(); };
-      if (!wake_.wait_for(lock, kIdle, called)) {
+      // By the system's clock: waiting by the steady one takes a symbol that glibc 2.28 lacks.
+      if (!wake_.wait_until(lock, std::chrono::system_clock::now() + kIdle, called)) {
         lock.unlock();
         RunMemory::Release();
         lock.lock();
