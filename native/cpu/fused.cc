@@ -5,33 +5,8 @@
 #include <cmath>
 #include <vector>
 
-#include "kernels/kernels.h"
-
 namespace torchbrush {
 namespace {
-
-const kernels::Kernels* Table() {
-  static const kernels::Kernels* const best = kernels::Best();
-  return best;
-}
-
-const kernels::Attention* AttentionKernel(at::ScalarType type) {
-  if (Table() == nullptr) return nullptr;
-  if (type == at::kFloat) return Table()->floats.attention;
-  return type == at::kBFloat16 ? Table()->bfloat16.attention : nullptr;
-}
-
-const kernels::GroupNorm* GroupNormKernel(at::ScalarType type) {
-  if (Table() == nullptr) return nullptr;
-  if (type == at::kFloat) return &Table()->floats.group_norm;
-  return type == at::kBFloat16 ? &Table()->bfloat16.group_norm : nullptr;
-}
-
-const kernels::Rows* RowsKernel(at::ScalarType type) {
-  if (Table() == nullptr) return nullptr;
-  if (type == at::kFloat) return &Table()->floats.rows;
-  return type == at::kBFloat16 ? &Table()->bfloat16.rows : nullptr;
-}
 
 char* Bytes(const at::Tensor& tensor) { return static_cast<char*>(tensor.data_ptr()); }
 
@@ -91,13 +66,17 @@ std::pair<double, double> Group(const Moments& moments, int64_t channels, int64_
 
 }  // namespace
 
-bool HasKernels() { return Table() != nullptr; }
-
-bool HasAttention(at::ScalarType type) { return AttentionKernel(type) != nullptr; }
+const kernels::Family* KernelsFor(at::ScalarType type) {
+  static const kernels::Kernels* const best = kernels::Best();
+  if (best == nullptr) return nullptr;
+  if (type == at::kFloat) return &best->floats;
+  return type == at::kBFloat16 ? &best->bfloat16 : nullptr;
+}
 
 at::Tensor FusedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                           std::optional<double> scale) {
-  const kernels::Attention* kernel = AttentionKernel(q.scalar_type());
+  const kernels::Family* family = KernelsFor(q.scalar_type());
+  const kernels::Attention* kernel = family == nullptr ? nullptr : family->attention;
   const bool fits = kernel != nullptr && q.dim() == 4 && k.dim() == 4 && v.sizes() == k.sizes() &&
                     q.size(0) == k.size(0) && q.size(1) == k.size(1) && q.size(3) == k.size(3) &&
                     k.scalar_type() == q.scalar_type() && v.scalar_type() == q.scalar_type() &&
@@ -131,8 +110,8 @@ at::Tensor FusedAttention(const at::Tensor& q, const at::Tensor& k, const at::Te
 
 at::Tensor FusedGroupNorm(const at::Tensor& given, const at::Tensor& addend, int64_t groups,
                           const at::Tensor& weight, const at::Tensor& bias, double epsilon, bool silu) {
-  const kernels::GroupNorm* kernel = GroupNormKernel(given.scalar_type());
-  if (kernel == nullptr || given.dim() != 4 || given.numel() == 0 || given.size(1) % groups != 0) return {};
+  const kernels::Family* family = KernelsFor(given.scalar_type());
+  if (family == nullptr || given.dim() != 4 || given.numel() == 0 || given.size(1) % groups != 0) return {};
   const int64_t batch = given.size(0), channels = given.size(1), rows = given.size(2) * given.size(3);
   if (addend.defined() && addend.numel() != batch * channels) return {};
   const at::Tensor x = given.contiguous(at::MemoryFormat::ChannelsLast);
@@ -148,7 +127,8 @@ at::Tensor FusedGroupNorm(const at::Tensor& given, const at::Tensor& addend, int
     auto& [shift, sum, squares] = moments[b];
     shift.resize(channels);
     for (int64_t c = 0; c < channels; ++c) {
-      shift[c] = kernel->load(Bytes(x) + b * picture, c) + (added.empty() ? 0 : added[b * channels + c]);
+      shift[c] =
+          family->group_norm.load(Bytes(x) + b * picture, c) + (added.empty() ? 0 : added[b * channels + c]);
     }
     sum.resize(pieces * channels);
     squares.resize(pieces * channels);
@@ -157,9 +137,9 @@ at::Tensor FusedGroupNorm(const at::Tensor& given, const at::Tensor& addend, int
     for (int64_t task = begin; task < end; ++task) {
       const int64_t b = task / pieces, piece = task % pieces, first = piece * kPiece;
       Moments& own = moments[b];
-      kernel->moments(Bytes(x) + b * picture + first * channels * x.element_size(), addend_of(b),
-                      std::min(kPiece, rows - first), channels, own.shift.data(),
-                      own.sum.data() + piece * channels, own.squares.data() + piece * channels);
+      family->group_norm.moments(Bytes(x) + b * picture + first * channels * x.element_size(), addend_of(b),
+                                 std::min(kPiece, rows - first), channels, own.shift.data(),
+                                 own.sum.data() + piece * channels, own.squares.data() + piece * channels);
     }
   });
   std::vector<float> factor(batch * channels), offset(batch * channels);
@@ -179,8 +159,8 @@ at::Tensor FusedGroupNorm(const at::Tensor& given, const at::Tensor& addend, int
     for (int64_t task = begin; task < end; ++task) {
       const int64_t b = task / pieces, first = task % pieces * kPiece;
       const int64_t start = b * picture + first * channels * x.element_size();
-      kernel->apply(Bytes(x) + start, factor.data() + b * channels, offset.data() + b * channels,
-                    std::min(kPiece, rows - first), channels, silu, Bytes(out) + start);
+      family->group_norm.apply(Bytes(x) + start, factor.data() + b * channels, offset.data() + b * channels,
+                               std::min(kPiece, rows - first), channels, silu, Bytes(out) + start);
     }
   });
   return out;
@@ -189,8 +169,8 @@ at::Tensor FusedGroupNorm(const at::Tensor& given, const at::Tensor& addend, int
 std::pair<at::Tensor, at::Tensor> FusedLayerNorm(const at::Tensor& given, const at::Tensor& addend,
                                                  const at::Tensor& weight, const at::Tensor& bias,
                                                  double epsilon) {
-  const kernels::Rows* kernel = RowsKernel(given.scalar_type());
-  if (kernel == nullptr || given.dim() < 1 || given.numel() == 0) return {};
+  const kernels::Family* family = KernelsFor(given.scalar_type());
+  if (family == nullptr || given.dim() < 1 || given.numel() == 0) return {};
   const int64_t channels = given.size(-1);
   const bool fits =
       (!weight.defined() || weight.numel() == channels) &&
@@ -207,15 +187,15 @@ std::pair<at::Tensor, at::Tensor> FusedLayerNorm(const at::Tensor& given, const 
     const auto at = [&](const at::Tensor& tensor) {
       return tensor.defined() ? Bytes(tensor) + begin * bytes : nullptr;
     };
-    kernel->layer_norm(at(x), at(y), end - begin, channels, factors.data(), offsets.data(),
-                       static_cast<float>(epsilon), at(sum), at(out), scratch.data());
+    family->rows.layer_norm(at(x), at(y), end - begin, channels, factors.data(), offsets.data(),
+                            static_cast<float>(epsilon), at(sum), at(out), scratch.data());
   });
   return {sum, out};
 }
 
 at::Tensor FusedGatedGelu(const at::Tensor& given) {
-  const kernels::Rows* kernel = RowsKernel(given.scalar_type());
-  if (kernel == nullptr || given.dim() < 1 || given.numel() == 0 || given.size(-1) % 2 != 0) return {};
+  const kernels::Family* family = KernelsFor(given.scalar_type());
+  if (family == nullptr || given.dim() < 1 || given.numel() == 0 || given.size(-1) % 2 != 0) return {};
   const at::Tensor x = given.contiguous();
   const int64_t channels = x.size(-1) / 2;
   std::vector<int64_t> sizes = x.sizes().vec();
@@ -223,7 +203,7 @@ at::Tensor FusedGatedGelu(const at::Tensor& given) {
   const at::Tensor out = at::empty(sizes, x.options());
   const int64_t bytes = channels * x.element_size();
   at::parallel_for(0, x.numel() / channels / 2, 4, [&](int64_t begin, int64_t end) {
-    kernel->gated_gelu(Bytes(x) + begin * 2 * bytes, end - begin, channels, Bytes(out) + begin * bytes);
+    family->rows.gated_gelu(Bytes(x) + begin * 2 * bytes, end - begin, channels, Bytes(out) + begin * bytes);
   });
   return out;
 }

@@ -6,11 +6,12 @@
 #include <optional>
 #include <utility>
 
+#include "kernels/kernels.h"
+
 namespace torchbrush {
 
-// Whether the kernels run on this processor, for any operator and for attention.
-bool HasKernels();
-bool HasAttention(at::ScalarType type);
+// The kernels for a dtype that this processor can run best; null where there are none.
+const kernels::Family* KernelsFor(at::ScalarType type);
 
 // softmax(scale·q·kᵀ)·v for q [B,H,N,D], k and v [B,H,M,D]; no mask. The result is [B,H,N,D] and lies
 // in memory as [B,N,H,D], which is what follows takes. Undefined for what the kernels cannot do.

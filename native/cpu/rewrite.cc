@@ -184,7 +184,8 @@ void DropContiguous(InstructionGraph& graph, Instruction& copy) {
 
 void UseFusedOperators(const Program& program, std::vector<Instruction>& instructions,
                        const std::vector<c10::IValue>& fixed, at::ScalarType type) {
-  if (!HasKernels() || (type != at::kFloat && type != at::kBFloat16)) return;
+  const kernels::Family* family = KernelsFor(type);
+  if (family == nullptr) return;
   InstructionGraph graph(program, instructions, fixed);
   const auto apply = [&](void (*rule)(InstructionGraph&, Instruction&)) {
     for (auto& instruction : instructions) {
@@ -192,7 +193,7 @@ void UseFusedOperators(const Program& program, std::vector<Instruction>& instruc
     }
   };
   apply(DropContiguous);
-  if (HasAttention(type)) apply(UseAttention);
+  if (family->attention != nullptr) apply(UseAttention);
   apply(UseGroupNorm);
   apply(UseLayerNorm);
   apply(UseGatedGelu);

@@ -9,17 +9,15 @@
 #include <mutex>
 #include <vector>
 
-#include "kernels/kernels.h"
+#include "fused.h"
 #include "packed.h"
 
 namespace torchbrush {
 namespace {
 
 const kernels::Winograd* Kernel(at::ScalarType type) {
-  static const kernels::Kernels* const best = kernels::Best();
-  if (best == nullptr) return nullptr;
-  if (type == at::kFloat) return best->floats.winograd;
-  return type == at::kBFloat16 ? best->bfloat16.winograd : nullptr;
+  const kernels::Family* family = KernelsFor(type);
+  return family == nullptr ? nullptr : family->winograd;
 }
 
 char* Bytes(const at::Tensor& tensor) { return static_cast<char*>(tensor.data_ptr()); }
