@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <mutex>
@@ -24,14 +25,88 @@ char* Bytes(const at::Tensor& tensor) { return static_cast<char*>(tensor.data_pt
 
 int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Tiles that a thread takes at a time: enough to use weights that come from memory well, few enough for
-// their transforms to stay in the cache; and the same number for each thread.
-int64_t BlockOf(int64_t tiles, int64_t in_channels, int64_t element, int64_t threads) {
-  constexpr int64_t kLeast = 66, kMost = 96, kRows = 6;
-  constexpr int64_t kCache = int64_t{1} << 20;
-  const int64_t wanted = std::clamp(kCache / (16 * in_channels * element), kLeast, kMost);
+int64_t RoundUp(int64_t bytes) { return CeilDivide(bytes, 64) * 64; }
+
+at::Tensor Room(int64_t bytes) { return at::empty({bytes}, at::TensorOptions().dtype(at::kByte)); }
+
+// Whether the transformed weights are kept. Where each of several threads can have its own panels, and reads
+// them once for many tiles, transforming them again costs a few percent.
+bool KeepsTransformed(int64_t in_channels, int64_t out_channels) {
+  constexpr int64_t kMostWeights = 400'000;
+  return in_channels * out_channels < kMostWeights;
+}
+
+// At most as many tiles as `wanted`, in blocks of the same size, a number of them that `threads` divides.
+int64_t BlockOf(int64_t tiles, int64_t wanted, int64_t threads) {
   const int64_t rounds = CeilDivide(tiles, wanted * threads);
-  return CeilDivide(CeilDivide(tiles, rounds * threads), kRows) * kRows;
+  return CeilDivide(tiles, rounds * threads);
+}
+
+// Pictures, weights and where the result goes.
+struct Work {
+  const kernels::Winograd* kernel;
+  kernels::ConvolutionShape shape;
+  int64_t element;
+  const char* x;
+  const char* packed;
+  const float* bias;
+  const char* addend;
+  char* out;
+};
+
+// Each thread takes blocks of tiles, whose transforms stay in its cache, through all panels.
+void ByTiles(const Work& work) {
+  constexpr int64_t kLeast = 64, kMost = 96, kCache = int64_t{1} << 20;
+  const kernels::Winograd& kernel = *work.kernel;
+  const int64_t channels = work.shape.in_channels, threads = at::get_num_threads();
+  const int64_t tiles = kernel.tiles(work.shape), panels = kernel.panels(work.shape.out_channels);
+  const int64_t wanted = std::clamp(kCache / kernel.tile_bytes(1, channels), kLeast, kMost);
+  const int64_t block = BlockOf(tiles, wanted, threads);
+  const int64_t tile_bytes = kernel.tile_bytes(block, channels);
+  const int64_t own_bytes = RoundUp(tile_bytes + kernel.scratch_bytes(block, true));
+  const at::Tensor memory = Room(RoundUp(channels * work.element) + threads * own_bytes);
+  char* zeros = Bytes(memory);
+  std::memset(zeros, 0, channels * work.element);
+  at::parallel_for(0, CeilDivide(tiles, block), 1, [&](int64_t begin, int64_t end) {
+    char* own = zeros + RoundUp(channels * work.element) + at::get_thread_num() * own_bytes;
+    for (int64_t first = begin * block; first < std::min(tiles, end * block); first += block) {
+      const int64_t count = std::min(block, tiles - first);
+      kernel.transform(work.x, work.shape, first, 0, count, count, zeros, own);
+      for (int64_t panel = 0; panel < panels; ++panel) {
+        kernel.multiply(own, work.shape, work.packed, true, panel, work.bias, work.addend, first, count,
+                        work.out, own + tile_bytes);
+      }
+    }
+  });
+}
+
+// All threads transform a block of tiles, then each takes panels of weights through all of it.
+void ByPanels(const Work& work) {
+  constexpr int64_t kLeast = 128, kMost = 384, kCache = int64_t{8} << 20;
+  const kernels::Winograd& kernel = *work.kernel;
+  const int64_t channels = work.shape.in_channels, threads = at::get_num_threads();
+  const int64_t tiles = kernel.tiles(work.shape), panels = kernel.panels(work.shape.out_channels);
+  const int64_t block = BlockOf(tiles, std::clamp(kCache / kernel.tile_bytes(1, channels), kLeast, kMost), 1);
+  const int64_t own_bytes = RoundUp(kernel.scratch_bytes(block, false));
+  const int64_t zero_bytes = RoundUp(channels * work.element);
+  const at::Tensor memory = Room(zero_bytes + threads * own_bytes + kernel.tile_bytes(block, channels));
+  char* zeros = Bytes(memory);
+  char* scratch = zeros + zero_bytes;
+  char* transformed = scratch + threads * own_bytes;
+  std::memset(zeros, 0, channels * work.element);
+  for (int64_t first = 0; first < tiles; first += block) {
+    const int64_t count = std::min(block, tiles - first);
+    at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+      kernel.transform(work.x, work.shape, first, begin, end, count, zeros, transformed);
+    });
+    at::parallel_for(0, panels, 1, [&](int64_t begin, int64_t end) {
+      char* own = scratch + at::get_thread_num() * own_bytes;
+      for (int64_t panel = begin; panel < end; ++panel) {
+        kernel.multiply(transformed, work.shape, work.packed, false, panel, work.bias, work.addend, first,
+                        count, work.out, own);
+      }
+    });
+  }
 }
 
 double BestOf(int times, const std::function<void()>& run) {
@@ -79,7 +154,7 @@ class TransformedRows final : public PackedRows {
   void Write(int64_t first, const at::Tensor& rows) const override {
     const int64_t panel = first / kernel_->panel;
     kernel_->pack(rows.const_data_ptr(), first, in_channels_, out_channels_, panel, panel + 1,
-                  Bytes(packed_));
+                  KeepsTransformed(in_channels_, out_channels_), Bytes(packed_));
   }
 
  private:
@@ -96,7 +171,7 @@ std::unique_ptr<PackedRows> WinogradRows(const at::Tensor& weight, const at::Ten
 }
 
 bool PrefersWinograd(at::IntArrayRef x, at::IntArrayRef weight, at::ScalarType type) {
-  constexpr int64_t kFewestTiles = 96, kFewestChannels = 64;
+  constexpr int64_t kFewestTiles = 24, kFewestChannels = 64;
   const kernels::Winograd* kernel = Kernel(type);
   const bool fits = kernel != nullptr && x.size() == 4 && weight.size() == 4 && weight[2] == 3 &&
                     weight[3] == 3 && weight[1] == x[1] && weight[1] % kernel->channel_step == 0 &&
@@ -111,36 +186,31 @@ at::Tensor PackForWinograd(const at::Tensor& weight) {
   const kernels::Winograd* kernel = Kernel(weight.scalar_type());
   const at::Tensor plain = weight.contiguous();
   const int64_t out_channels = weight.size(0), in_channels = weight.size(1);
-  const int64_t bytes = kernel->packed_bytes(in_channels, out_channels);
+  const bool transformed = KeepsTransformed(in_channels, out_channels);
+  const int64_t bytes = kernel->packed_bytes(in_channels, out_channels, transformed);
   at::Tensor packed = at::empty({bytes / plain.element_size()}, plain.options());
   at::parallel_for(0, kernel->panels(out_channels), 1, [&](int64_t first, int64_t last) {
-    kernel->pack(plain.data_ptr(), 0, in_channels, out_channels, first, last, packed.data_ptr());
+    kernel->pack(plain.data_ptr(), 0, in_channels, out_channels, first, last, transformed, packed.data_ptr());
   });
   return packed;
 }
 
 at::Tensor WinogradConvolution(const at::Tensor& given, const at::Tensor& packed, int64_t out_channels,
                                const at::Tensor& bias, const at::Tensor& addend) {
-  const kernels::Winograd* kernel = Kernel(given.scalar_type());
   const at::Tensor x = given.contiguous(at::MemoryFormat::ChannelsLast);
   const at::Tensor y = addend.defined() ? addend.contiguous(at::MemoryFormat::ChannelsLast) : at::Tensor();
   const at::Tensor offsets = bias.defined() ? bias.to(at::kFloat).contiguous() : at::Tensor();
   const at::Tensor out =
       at::empty({x.size(0), out_channels, x.size(2), x.size(3)}, x.options(), at::MemoryFormat::ChannelsLast);
-  const kernels::ConvolutionShape shape{x.size(0), x.size(2), x.size(3), x.size(1), out_channels};
-  const int64_t tiles = kernel->tiles(shape);
-  const int64_t threads = at::get_num_threads();
-  const int64_t block = BlockOf(tiles, x.size(1), x.element_size(), threads);
-  const int64_t scratch_bytes = CeilDivide(kernel->scratch_bytes(block, x.size(1)), 64) * 64;
-  const at::Tensor scratch = at::empty({threads * scratch_bytes}, at::TensorOptions().dtype(at::kByte));
-  at::parallel_for(0, CeilDivide(tiles, block), 1, [&](int64_t begin, int64_t end) {
-    char* own = Bytes(scratch) + at::get_thread_num() * scratch_bytes;
-    for (int64_t first = begin * block; first < std::min(tiles, end * block); first += block) {
-      kernel->run(Bytes(x), shape, Bytes(packed),
+  const Work work{Kernel(x.scalar_type()),
+                  {x.size(0), x.size(2), x.size(3), x.size(1), out_channels},
+                  x.element_size(),
+                  Bytes(x),
+                  Bytes(packed),
                   offsets.defined() ? offsets.const_data_ptr<float>() : nullptr,
-                  y.defined() ? Bytes(y) : nullptr, first, std::min(block, tiles - first), Bytes(out), own);
-    }
-  });
+                  y.defined() ? Bytes(y) : nullptr,
+                  Bytes(out)};
+  KeepsTransformed(x.size(1), out_channels) ? ByTiles(work) : ByPanels(work);
   return out;
 }
 

@@ -10,11 +10,13 @@
 namespace torchbrush {
 
 // Whether a convolution with stride 1, padding 1 and nothing else special should go this way: the kernels
-// take its shapes, there are enough tiles to make up for reading larger weights, and a trial on this
-// processor, made once for a dtype, found it faster.
+// take its shapes, there are enough tiles to be worth their transforms, and a trial on this processor,
+// made once for a dtype, found it faster.
 bool PrefersWinograd(at::IntArrayRef x, at::IntArrayRef weight, at::ScalarType type);
 
-// The transformed weights, 16/9 as large as `weight` [O,C,3,3], which may lie at any address.
+// `weight` [O,C,3,3], which may lie at any address, as the kernels take it. Small ones are transformed,
+// which makes them 16/9 as large; large ones stay as they are and are transformed at every use, so that
+// they come from memory faster and take no more of it.
 at::Tensor PackForWinograd(const at::Tensor& weight);
 
 // Writes rows of other weights into packed ones, which must live as long.

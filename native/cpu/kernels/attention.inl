@@ -48,11 +48,9 @@ struct AttentionOf {
     float* total;      // [rows]
   };
 
-  static constexpr int64_t kRows = kQueryBlock + kRowSlack;
-
   static int64_t ScratchBytes(int64_t head_size) {
-    return kRows * (head_size * sizeof(Element) + kKeyBlock * (4 + sizeof(Element)) +
-                    PaddedHead(head_size) * 4 + 8) +
+    return kQueryBlock * (head_size * sizeof(Element) + kKeyBlock * (4 + sizeof(Element)) +
+                          PaddedHead(head_size) * 4 + 8) +
            6 * 64;
   }
 
@@ -64,12 +62,12 @@ struct AttentionOf {
       return taken;
     };
     Scratch scratch;
-    scratch.scores = reinterpret_cast<float*>(take(kRows * kKeyBlock * 4));
-    scratch.weights = reinterpret_cast<Element*>(take(kRows * kKeyBlock * sizeof(Element)));
-    scratch.sums = reinterpret_cast<float*>(take(kRows * PaddedHead(head_size) * 4));
-    scratch.queries = reinterpret_cast<Element*>(take(kRows * head_size * sizeof(Element)));
-    scratch.largest = reinterpret_cast<float*>(take(kRows * 4));
-    scratch.total = reinterpret_cast<float*>(take(kRows * 4));
+    scratch.scores = reinterpret_cast<float*>(take(kQueryBlock * kKeyBlock * 4));
+    scratch.weights = reinterpret_cast<Element*>(take(kQueryBlock * kKeyBlock * sizeof(Element)));
+    scratch.sums = reinterpret_cast<float*>(take(kQueryBlock * PaddedHead(head_size) * 4));
+    scratch.queries = reinterpret_cast<Element*>(take(kQueryBlock * head_size * sizeof(Element)));
+    scratch.largest = reinterpret_cast<float*>(take(kQueryBlock * 4));
+    scratch.total = reinterpret_cast<float*>(take(kQueryBlock * 4));
     return scratch;
   }
 
@@ -123,22 +121,15 @@ struct AttentionOf {
                   int64_t head_size, float scale, void* out, int64_t out_stride, void* memory) {
     const Scratch scratch = Divide(memory, head_size);
     const auto* q = static_cast<const Element*>(queries);
-    for (int64_t row = 0; row < kRows; ++row) {
-      Element* to = scratch.queries + row * head_size;
-      if (row < rows) {
-        std::memcpy(to, q + row * query_stride, head_size * sizeof(Element));
-      } else {
-        std::memset(to, 0, head_size * sizeof(Element));
-      }
+    for (int64_t row = 0; row < rows; ++row) {
+      std::memcpy(scratch.queries + row * head_size, q + row * query_stride, head_size * sizeof(Element));
       scratch.largest[row] = -std::numeric_limits<float>::infinity();
       scratch.total[row] = 0;
     }
-    // Rows beyond the last one are multiplied too; they must hold numbers.
-    std::memset(scratch.weights, 0, kRows * kKeyBlock * sizeof(Element));
     const auto* packed_keys = static_cast<const Element*>(packed);
     const auto* packed_values = packed_keys + KeyElements(keys, head_size);
     const int64_t width = PaddedHead(head_size);
-    std::memset(scratch.sums, 0, kRows * width * sizeof(float));
+    std::memset(scratch.sums, 0, rows * width * sizeof(float));
     for (int64_t first = 0; first < keys; first += kKeyBlock) {
       const int64_t count = std::min<int64_t>(kKeyBlock, keys - first);
       Block(scratch, packed_keys + first * head_size, packed_values + first * width, rows, count, head_size,

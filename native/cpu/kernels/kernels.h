@@ -45,17 +45,24 @@ struct ConvolutionShape {
 struct Winograd {
   int64_t channel_step;
   int64_t panel;  // Output channels of a panel, but for the last one.
-  int64_t (*packed_bytes)(int64_t in_channels, int64_t out_channels);
+  // Weights are packed `transformed`, 16/9 as large, or plain, which costs a transform at every use.
+  int64_t (*packed_bytes)(int64_t in_channels, int64_t out_channels, bool transformed);
+  int64_t (*panels)(int64_t out_channels);
   // Packs panels first … last-1 of weights [out, in, 3, 3], of which `weights` holds those from the output
   // channel `start` on, at any address.
-  int64_t (*panels)(int64_t out_channels);
   void (*pack)(const void* weights, int64_t start, int64_t in_channels, int64_t out_channels, int64_t first,
-               int64_t last, void* packed);
+               int64_t last, bool transformed, void* packed);
   int64_t (*tiles)(const ConvolutionShape& shape);
-  int64_t (*scratch_bytes)(int64_t tiles, int64_t in_channels);
-  // Draws tiles first … first+count-1. `bias` and `addend`, of the result's shape, may be null.
-  void (*run)(const void* x, const ConvolutionShape& shape, const void* packed, const float* bias,
-              const void* addend, int64_t first, int64_t count, void* out, void* scratch);
+  int64_t (*tile_bytes)(int64_t tiles, int64_t in_channels);
+  int64_t (*scratch_bytes)(int64_t tiles, bool transformed);
+  // Of the `count` tiles from `first` on, transforms begin … end-1 to where they belong in `tiles`. `zeros`
+  // are in_channels of them.
+  void (*transform)(const void* x, const ConvolutionShape& shape, int64_t first, int64_t begin, int64_t end,
+                    int64_t count, const void* zeros, void* tiles);
+  // Draws one panel of those tiles. `bias` and `addend`, of the result's shape, may be null.
+  void (*multiply)(const void* tiles, const ConvolutionShape& shape, const void* packed, bool transformed,
+                   int64_t panel, const float* bias, const void* addend, int64_t first, int64_t count,
+                   void* out, void* scratch);
 };
 
 struct Rows {

@@ -43,7 +43,6 @@ constexpr bool kWide = kLanes == 16;
 constexpr int kPanelVectors = kWide ? 4 : 2;
 constexpr int kPanel = kPanelVectors * kLanes;
 constexpr int kMostVectors = kWide ? 5 : 3;
-constexpr int kRowSlack = 16;  // Tiles may reach this far beyond the last row.
 
 // Rows of a tile of so many vectors, as many as there are registers for.
 constexpr int TileRows(int vectors) {
@@ -82,15 +81,29 @@ inline void Tile(const typename Product::Element* a, int64_t a_stride, const typ
   }
 }
 
+// The tile for `rows`, which are at most kRows.
+template <class Product, int kRows, int kVectors>
+inline void LastTile(const typename Product::Element* a, int64_t a_stride, int64_t rows,
+                     const typename Product::Element* b, int64_t b_step, int64_t steps, float* c,
+                     int64_t c_stride, bool add) {
+  if constexpr (kRows > 0) {
+    if (rows == kRows) return Tile<Product, kRows, kVectors>(a, a_stride, b, b_step, steps, c, c_stride, add);
+    LastTile<Product, kRows - 1, kVectors>(a, a_stride, rows, b, b_step, steps, c, c_stride, add);
+  }
+}
+
 template <class Product, int kVectors>
 inline void Columns(const typename Product::Element* a, int64_t a_stride, int64_t rows,
                     const typename Product::Element* b, int64_t b_step, int64_t steps, float* c,
                     int64_t c_stride, bool add) {
   constexpr int kRows = TileRows(kVectors);
-  for (int64_t row = 0; row < rows; row += kRows) {
+  int64_t row = 0;
+  for (; row + kRows <= rows; row += kRows) {
     Tile<Product, kRows, kVectors>(a + row * a_stride, a_stride, b, b_step, steps, c + row * c_stride,
                                    c_stride, add);
   }
+  LastTile<Product, kRows - 1, kVectors>(a + row * a_stride, a_stride, rows - row, b, b_step, steps,
+                                         c + row * c_stride, c_stride, add);
 }
 
 template <class Product>

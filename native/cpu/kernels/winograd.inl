@@ -1,7 +1,8 @@
 // 3×3 convolutions as products of transformed tiles and transformed weights (see kernels.h).
 //
-// Weights are packed as [panel][position][in_channels/pair][panel width][pair], where a panel is up to
-// kPanel output channels and a position one of the sixteen of a transformed tile.
+// A panel is up to kPanel output channels, a position one of the sixteen of a transformed tile. Weights
+// are packed as [panel][position][in_channels/pair][panel width][pair], transformed, or as
+// [panel][in_channels/pair][9][panel width][pair], to be transformed whenever they are used.
 #pragma once
 
 #include <algorithm>
@@ -18,8 +19,10 @@ struct WinogradOf {
   static constexpr int kPair = Product::kPair;
   static constexpr int kPositions = 16;
 
-  static int64_t PackedBytes(int64_t in_channels, int64_t out_channels) {
-    return kPositions * in_channels * out_channels * sizeof(Element);
+  static constexpr int kPlaces = 9;  // Of a kernel.
+
+  static int64_t PackedBytes(int64_t in_channels, int64_t out_channels, bool transformed) {
+    return (transformed ? kPositions : kPlaces) * in_channels * out_channels * sizeof(Element);
   }
 
   static int64_t Panels(int64_t out_channels) { return (out_channels + kPanel - 1) / kPanel; }
@@ -54,37 +57,66 @@ struct WinogradOf {
     std::memcpy(to, &both, sizeof both);
   }
 
+  // Puts the kernels of a panel for kPair input channels side by side: [kPlaces][width][kPair].
+  static void Gather(const char* from, int64_t in_channels, int64_t width, Element* to) {
+    for (int64_t column = 0; column < width; ++column) {
+      Element kernels[kPair][kPlaces];
+      std::memcpy(kernels, from + column * in_channels * kPlaces * sizeof(Element), sizeof kernels);
+      for (int i = 0; i < kPlaces; ++i) {
+        for (int pair = 0; pair < kPair; ++pair) to[(i * width + column) * kPair + pair] = kernels[pair][i];
+      }
+    }
+  }
+
+  static void Separate(const float* from, Floats (&values)[1]) { values[0] = Load(from); }
+
+  static void Separate(const Bf16* from, Floats (&values)[2]) {
+    Words both;
+    std::memcpy(&both, from, sizeof both);
+    values[0] = reinterpret_cast<Floats>(both << 16);
+    values[1] = reinterpret_cast<Floats>(both & 0xffff0000u);
+  }
+
+  // Transforms the kernels that lie at `from`, kPlaces rows of `width` pairs, into one row of each position.
+  static void TransformColumns(const Element* from, int64_t width, Element* to, int64_t step) {
+    for (int64_t column = 0; column < width; column += kLanes) {
+      Floats g[kPair][kPlaces];
+#pragma GCC unroll 9
+      for (int i = 0; i < kPlaces; ++i) {
+        Floats values[kPair];
+        Separate(from + (i * width + column) * kPair, values);
+#pragma GCC unroll 2
+        for (int pair = 0; pair < kPair; ++pair) g[pair][i] = values[pair];
+      }
+      Floats u[kPair][kPositions];
+#pragma GCC unroll 2
+      for (int pair = 0; pair < kPair; ++pair) TransformWeights(g[pair], u[pair]);
+#pragma GCC unroll 16
+      for (int i = 0; i < kPositions; ++i) {
+        Floats values[kPair];
+#pragma GCC unroll 2
+        for (int pair = 0; pair < kPair; ++pair) values[pair] = u[pair][i];
+        StorePair(to + i * step + column * kPair, values);
+      }
+    }
+  }
+
   static void Pack(const void* weights, int64_t start, int64_t in_channels, int64_t out_channels,
-                   int64_t first, int64_t last, void* packed) {
-    constexpr int64_t kKernelBytes = 9 * sizeof(Element);
+                   int64_t first, int64_t last, bool transformed, void* packed) {
+    const int64_t panel_elements = PackedBytes(in_channels, kPanel, transformed) / sizeof(Element);
     for (int64_t panel = first; panel < last; ++panel) {
       const int64_t width = std::min<int64_t>(kPanel, out_channels - panel * kPanel);
-      auto* to = static_cast<Element*>(packed) + panel * kPanel * kPositions * in_channels;
-      const auto* from =
-          static_cast<const char*>(weights) + (panel * kPanel - start) * in_channels * kKernelBytes;
-      for (int64_t c = 0; c < in_channels; c += kPair, to += width * kPair) {
-        // The kernels of all columns, side by side.
-        float side[kPair][9][kPanel];
-        for (int64_t column = 0; column < width; ++column) {
-          Element kernels[kPair][9];
-          std::memcpy(kernels, from + (column * in_channels + c) * kKernelBytes, sizeof kernels);
-          for (int pair = 0; pair < kPair; ++pair) {
-            for (int i = 0; i < 9; ++i) side[pair][i][column] = Number(kernels[pair][i]);
-          }
+      auto* to = static_cast<Element*>(packed) + panel * panel_elements;
+      const auto* from = static_cast<const char*>(weights) +
+                         (panel * kPanel - start) * in_channels * kPlaces * sizeof(Element);
+      for (int64_t c = 0; c < in_channels; c += kPair, from += kPair * kPlaces * sizeof(Element)) {
+        if (!transformed) {
+          Gather(from, in_channels, width, to + c * kPlaces * width);
+          continue;
         }
-        for (int64_t column = 0; column < width; column += kLanes) {
-          Floats u[kPair][16];
-          for (int pair = 0; pair < kPair; ++pair) {
-            Floats g[9];
-            for (int i = 0; i < 9; ++i) g[i] = Load(side[pair][i] + column);
-            TransformWeights(g, u[pair]);
-          }
-          for (int i = 0; i < kPositions; ++i) {
-            Floats values[kPair];
-            for (int pair = 0; pair < kPair; ++pair) values[pair] = u[pair][i];
-            StorePair(to + i * in_channels * width + column * kPair, values);
-          }
-        }
+        Element kernels[kPlaces * kPanel * kPair];
+        Gather(from, in_channels, width, kernels);
+        TransformColumns(kernels, width, to + c * width, in_channels * width);
       }
     }
   }
@@ -93,13 +125,16 @@ struct WinogradOf {
     return shape.batch * ((shape.height + 1) / 2) * ((shape.width + 1) / 2);
   }
 
-  static int64_t TransformedElements(int64_t tiles, int64_t in_channels) {
-    return kPositions * (tiles + kRowSlack) * in_channels;
+  static int64_t TileBytes(int64_t tiles, int64_t in_channels) {
+    return RoundUp(kPositions * tiles * in_channels * sizeof(Element), 64);
   }
 
-  static int64_t ScratchBytes(int64_t tiles, int64_t in_channels) {
-    return RoundUp(TransformedElements(tiles, in_channels) * sizeof(Element), 64) +
-           RoundUp(in_channels * sizeof(Element), 64) + kPositions * (tiles + kRowSlack) * kPanel * 4;
+  // Input channels whose transformed weights stay in the cache, beside the products.
+  static constexpr int64_t kChunk = 1024 / sizeof(Element);
+
+  static int64_t ScratchBytes(int64_t tiles, bool transformed) {
+    const int64_t products = kPositions * tiles * kPanel * sizeof(float);
+    return products + (transformed ? 0 : kPositions * kChunk * kPanel * sizeof(Element));
   }
 
   // Where a tile's first pixel of the result lies.
@@ -182,38 +217,49 @@ struct WinogradOf {
     }
   }
 
-  static void Run(const void* x, const ConvolutionShape& shape, const void* packed, const float* bias,
-                  const void* addend, int64_t first, int64_t count, void* out, void* scratch) {
+  static void Transform(const void* x, const ConvolutionShape& shape, int64_t first, int64_t begin,
+                        int64_t end, int64_t count, const void* zeros, void* transformed) {
     const int64_t channels = shape.in_channels;
-    auto* transformed = static_cast<Element*>(scratch);
-    auto* zeros = reinterpret_cast<Element*>(
-        static_cast<char*>(scratch) + RoundUp(TransformedElements(count, channels) * sizeof(Element), 64));
-    auto* products =
-        reinterpret_cast<float*>(reinterpret_cast<char*>(zeros) + RoundUp(channels * sizeof(Element), 64));
-    std::memset(zeros, 0, channels * sizeof(Element));
-    const int64_t step = (count + kRowSlack) * channels;
-    for (int64_t tile = 0; tile < count; ++tile) {
-      TransformTile(static_cast<const Element*>(x), shape, PlaceOf(shape, first + tile), zeros,
-                    transformed + tile * channels, step);
-    }
-    const int64_t product_step = (count + kRowSlack) * kPanel;
-    for (int64_t panel = 0; panel < Panels(shape.out_channels); ++panel) {
-      const int64_t width = std::min<int64_t>(kPanel, shape.out_channels - panel * kPanel);
-      const auto* weights = static_cast<const Element*>(packed) + panel * kPanel * kPositions * channels;
-      for (int position = 0; position < kPositions; ++position) {
-        AnyColumns<Product>(static_cast<int>(width / kLanes), transformed + position * step, channels, count,
-                            weights + position * channels * width, width * kPair, channels / kPair,
-                            products + position * product_step, kPanel, false);
-      }
-      for (int64_t tile = 0; tile < count; ++tile) {
-        FinishTile(products + tile * kPanel, product_step, shape, PlaceOf(shape, first + tile),
-                   panel * kPanel, width, bias, static_cast<const Element*>(addend),
-                   static_cast<Element*>(out));
-      }
+    for (int64_t tile = begin; tile < end; ++tile) {
+      TransformTile(static_cast<const Element*>(x), shape, PlaceOf(shape, first + tile),
+                    static_cast<const Element*>(zeros), static_cast<Element*>(transformed) + tile * channels,
+                    count * channels);
     }
   }
 
-  static constexpr Winograd kTable{kLanes, kPanel, PackedBytes, Panels, Pack, Tiles, ScratchBytes, Run};
+  static void Multiply(const void* tiles, const ConvolutionShape& shape, const void* packed, bool transformed,
+                       int64_t panel, const float* bias, const void* addend, int64_t first, int64_t count,
+                       void* out, void* scratch) {
+    const int64_t channels = shape.in_channels;
+    const int64_t width = std::min<int64_t>(kPanel, shape.out_channels - panel * kPanel);
+    const auto* weights = static_cast<const Element*>(packed) +
+                          panel * PackedBytes(channels, kPanel, transformed) / sizeof(Element);
+    auto* products = static_cast<float*>(scratch);
+    auto* chunk = reinterpret_cast<Element*>(products + kPositions * count * kPanel);
+    const int64_t most = transformed ? channels : kChunk;
+    for (int64_t c = 0; c < channels; c += most) {
+      const int64_t depth = std::min(most, channels - c);
+      if (!transformed) {
+        for (int64_t k = 0; k < depth; k += kPair) {
+          TransformColumns(weights + (c + k) * kPlaces * width, width, chunk + k * width, depth * width);
+        }
+      }
+      for (int position = 0; position < kPositions; ++position) {
+        AnyColumns<Product>(static_cast<int>(width / kLanes),
+                            static_cast<const Element*>(tiles) + position * count * channels + c, channels,
+                            count, (transformed ? weights : chunk) + position * depth * width, width * kPair,
+                            depth / kPair, products + position * count * kPanel, kPanel, c > 0);
+      }
+    }
+    for (int64_t tile = 0; tile < count; ++tile) {
+      FinishTile(products + tile * kPanel, count * kPanel, shape, PlaceOf(shape, first + tile),
+                 panel * kPanel, width, bias, static_cast<const Element*>(addend),
+                 static_cast<Element*>(out));
+    }
+  }
+
+  static constexpr Winograd kTable{kLanes, kPanel,    PackedBytes,  Panels,    Pack,
+                                   Tiles,  TileBytes, ScratchBytes, Transform, Multiply};
 };
 
 }  // namespace
