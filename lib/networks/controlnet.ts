@@ -10,7 +10,8 @@ import { concat, full, mean, narrow } from '../ops.js';
 import { checkBoolean, checkKnownOptions, resolvePlacement } from '../options.js';
 import type { DType, Tensor } from '../tensor.js';
 import { canonicalArchitecture } from './architecture.js';
-import { type LoadNetworkOptions, Network } from './network.js';
+import type { LoadNetworkOptions } from './load-entries.js';
+import { Network } from './network.js';
 import type { UNetConditions, UNetResiduals } from './unet.js';
 
 /** Options of `ControlNetModel.fromPretrained`. */

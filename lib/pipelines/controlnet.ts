@@ -7,7 +7,7 @@ import { defaultPixelLimit } from '../images/image.js';
 import { canonicalArchitecture } from '../networks/architecture.js';
 import type { Autoencoder } from '../networks/autoencoder.js';
 import { ControlNetModel } from '../networks/controlnet.js';
-import type { LoadNetworkOptions } from '../networks/network.js';
+import type { LoadNetworkOptions } from '../networks/load-entries.js';
 import type { UNet } from '../networks/unet.js';
 import { repeatInterleave } from '../ops.js';
 import { checkInteger, checkNumber } from '../options.js';
