@@ -29,7 +29,8 @@ import {
   type FromPretrainedOptions,
   type PipelineClass,
 } from './loading.js';
-import { DiffusionPipeline, loadPipeline } from './pipeline.js';
+import { loadPipeline } from './make-pipeline.js';
+import { DiffusionPipeline } from './pipeline.js';
 import type { StableDiffusionComponents } from './stable-diffusion.js';
 import {
   type ControlNetTextToImageOptions,
