@@ -1,6 +1,7 @@
+import type { NativeTensor } from './core.js';
 import { checkDevice } from './devices.js';
 import { expected, fromNative } from './errors.js';
-import { call, type NativeTensor } from './native.js';
+import { call } from './native.js';
 
 /** Number formats of tensors. */
 export type DType =

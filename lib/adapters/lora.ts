@@ -1,7 +1,8 @@
 // LoRA adapters of networks: which are loaded, which are active and how strongly. An active adapter
 // is part of the weights, so a run costs what it costs without.
+
+import type { WeightUpdate } from '../core.js';
 import { expected } from '../errors.js';
-import type { WeightUpdate } from '../native.js';
 import type { Network } from '../networks/network.js';
 import { type AdaptedName, type AdaptedNetworks, type LoraLayer, readLora } from './lora-file.js';
 import { type AdapterFileOptions, findTensorFile, readTensorFile } from './tensor-file.js';

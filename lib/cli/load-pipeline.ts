@@ -12,12 +12,8 @@ import { AutoencoderTiny } from '../networks/autoencoder-tiny.js';
 import { ControlNetModel } from '../networks/controlnet.js';
 import { Network } from '../networks/network.js';
 import { resolvePlacement } from '../options.js';
-import {
-  AutoPipelineForImage2Image,
-  AutoPipelineForText2Image,
-  type ImageToImagePipeline,
-  type TextToImagePipeline,
-} from '../pipelines/auto.js';
+import { AutoPipelineForImage2Image, AutoPipelineForText2Image } from '../pipelines/auto.js';
+import type { ImageToImagePipeline, TextToImagePipeline } from '../pipelines/auto-classes.js';
 import type { LoadProgress } from '../pipelines/components.js';
 import type { DiffusionPipeline } from '../pipelines/pipeline.js';
 import { StableDiffusionPipeline } from '../pipelines/stable-diffusion-text2img.js';

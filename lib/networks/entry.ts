@@ -1,15 +1,15 @@
 // One function of a network, such as `encode`: a program with its weights, and the line of runs that
 // wait for it.
+
+import type {
+  GraphStatus,
+  NativeNetwork,
+  NativeTensor,
+  OperatorTime,
+  WeightUpdate,
+} from '../core.js';
 import { TorchbrushError } from '../errors.js';
-import {
-  callAsync,
-  type GraphStatus,
-  isBatching,
-  type NativeNetwork,
-  type NativeTensor,
-  type OperatorTime,
-  type WeightUpdate,
-} from '../native.js';
+import { callAsync, isBatching } from '../native.js';
 import { Tensor } from '../tensor.js';
 import { Batching, type Inputs } from './batching.js';
 import { warnOfFault } from './graphs.js';

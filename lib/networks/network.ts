@@ -1,7 +1,7 @@
 // A loaded network: its programs, filled with a checkpoint's weights, on one device in one dtype.
 import type { JsonObject } from '../checkpoints/json.js';
+import type { GraphStatus, OperatorTime, WeightUpdate } from '../core.js';
 import { DisposedError } from '../errors.js';
-import type { GraphStatus, OperatorTime, WeightUpdate } from '../native.js';
 import type { DType, Tensor } from '../tensor.js';
 import type { Inputs } from './batching.js';
 import { type Entry, mismatch } from './entry.js';

@@ -1,5 +1,5 @@
 // compile(): what makes later runs faster at the cost of the first ones.
-import type { GraphStatus } from '../native.js';
+import type { GraphStatus } from '../core.js';
 import { sumOfGraphs } from '../networks/graphs.js';
 import type { Network } from '../networks/network.js';
 import { checkChoice, checkKnownOptions } from '../options.js';

@@ -1,8 +1,8 @@
 // What all pipelines have in common: their making, their parts, and where and how these run.
 import { openCheckpointFolder } from '../checkpoints/folder.js';
 import { openSingleFileCheckpoint } from '../checkpoints/single-file-checkpoint.js';
+import type { GraphStatus, OffloadMode } from '../core.js';
 import { DisposedError, expected } from '../errors.js';
-import type { GraphStatus, OffloadMode } from '../native.js';
 import { Autoencoder } from '../networks/autoencoder.js';
 import { MoVQ } from '../networks/movq.js';
 import { checkChoice, checkInteger, checkScheduler } from '../options.js';

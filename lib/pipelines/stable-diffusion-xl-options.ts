@@ -14,7 +14,7 @@ import {
   generationOptionNames,
   type ScheduleOptions,
 } from './generation.js';
-import type { GuidanceManner } from './stable-diffusion.js';
+import type { GuidanceManner } from './stable-diffusion-options.js';
 import {
   encodersOf,
   type StableDiffusionXLComponents,
