@@ -73,8 +73,8 @@ function chooseName(path: string, names: readonly string[], usualName: string): 
   const found = usual.find((name) => names.includes(name));
   if (found !== undefined) return found;
   const candidates = names.filter((name) => kinds.test(name) && !noWeights.test(name));
-  const mapped = candidates.filter((name) => name.endsWith('.safetensors'));
-  const [only, ...others] = mapped.length > 0 ? mapped : candidates;
+  const safetensors = candidates.filter((name) => name.endsWith('.safetensors'));
+  const [only, ...others] = safetensors.length > 0 ? safetensors : candidates;
   if (only !== undefined && others.length === 0) return only;
   const none = 'no .safetensors, .bin or .pt file';
   const choice = only === undefined ? none : [only, ...others].sort().join(', ');
