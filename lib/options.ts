@@ -1,7 +1,7 @@
 // Defaults and checks of what callers pass in. Each option is checked here, once; what is past this
 // point is trusted.
 import { checkDevice } from './devices.js';
-import { expected, InvalidArgumentError } from './errors.js';
+import { expected, expectedShape, InvalidArgumentError } from './errors.js';
 import { Generator } from './generator.js';
 import { isCudaUsable, native } from './native.js';
 import { type Scheduler, schedulerNames } from './schedulers/index.js';
@@ -93,7 +93,7 @@ export function checkNegativePrompts(value: unknown, count: number): string[] | 
 export function checkTensor(value: unknown, name: string, rank: number): Tensor {
   if (!(value instanceof Tensor)) throw expected(`a Tensor with ${rank} dimensions`, name, value);
   if (value.shape.length !== rank) {
-    throw expected(`a Tensor with ${rank} dimensions`, name, `[${value.shape.join(', ')}]`);
+    throw expectedShape(`a Tensor with ${rank} dimensions`, name, value.shape);
   }
   return value;
 }

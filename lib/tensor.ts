@@ -1,6 +1,6 @@
 import type { NativeTensor } from './core.js';
 import { checkDevice } from './devices.js';
-import { expected, fromNative } from './errors.js';
+import { expected, expectedShape, fromNative } from './errors.js';
 import { call } from './native.js';
 
 /** Number formats of tensors. */
@@ -91,7 +91,7 @@ export class Tensor {
       );
     }
     if (!shape.every((size) => Number.isSafeInteger(size) && size >= 0)) {
-      throw expected('whole numbers', 'shape', JSON.stringify(shape));
+      throw expectedShape('whole numbers of at least 0', 'shape', shape);
     }
     const count = shape.reduce((product, size) => product * size, 1);
     if (count !== array.length) {

@@ -1,5 +1,5 @@
 // Options of Stable Diffusion 1.x and 2.x that its pipelines share, and their checks.
-import { expected, InvalidArgumentError } from '../errors.js';
+import { expected, expectedShape, InvalidArgumentError } from '../errors.js';
 import type { UNet } from '../networks/unet.js';
 import {
   checkInteger,
@@ -103,10 +103,10 @@ function checkPrompts(
     negativeEmbeds !== undefined &&
     embeds.shape.join() !== negativeEmbeds.shape.join()
   ) {
-    throw expected(
+    throw expectedShape(
       `the shape [${embeds.shape.join(', ')}] of promptEmbeds`,
       'negativePromptEmbeds',
-      `[${negativeEmbeds.shape.join(', ')}]`,
+      negativeEmbeds.shape,
     );
   }
   if (negativeEmbeds !== undefined && negativeEmbeds.shape[0] !== count) {
@@ -160,7 +160,7 @@ function checkEmbeddings(
   const width = unet.network.config.cross_attention_dim;
   const fits = typeof width !== 'number' || tensor.shape[2] === width;
   if (fits && tensor.size > 0) return tensor;
-  throw expected(`[B, L, ${String(width)}]`, name, `[${tensor.shape.join(', ')}]`);
+  throw expectedShape(['B', 'L', typeof width === 'number' ? width : 'D'], name, tensor.shape);
 }
 
 function checkClipSkip(value: unknown, layers: number): number | undefined {

@@ -1,6 +1,6 @@
 // Options of Stable Diffusion XL that its pipelines share, and their checks.
 import { familyDefaults } from '../defaults.js';
-import { expected, InvalidArgumentError } from '../errors.js';
+import { expected, expectedShape, InvalidArgumentError } from '../errors.js';
 import { checkInteger, checkPrompt, checkTensor, defaults } from '../options.js';
 import type { XLEmbeddings, XLPromptOptions } from '../prompts/encode-xl.js';
 import { checkWeighting, type Weighting } from '../prompts/weighted-prompts.js';
@@ -200,8 +200,11 @@ function checkEmbeddings(
 function checkShape(value: unknown, name: string, wanted: (number | undefined)[]): void {
   const { shape, size } = checkTensor(value, name, wanted.length);
   if (size > 0 && wanted.every((side, i) => side === undefined || side === shape[i])) return;
-  const sides = wanted.map((side, i) => side ?? 'BLD'[i]);
-  throw expected(`[${sides.join(', ')}]`, name, `[${shape.join(', ')}]`);
+  throw expectedShape(
+    wanted.map((side, i) => side ?? ['B', 'L', 'D'][i] ?? ''),
+    name,
+    shape,
+  );
 }
 
 function checkClipSkip(

@@ -1,5 +1,5 @@
 // The texts of the x2 upscaler, or embeddings in their place.
-import { expected, InvalidArgumentError } from '../errors.js';
+import { expected, expectedShape, InvalidArgumentError } from '../errors.js';
 import type { TextEncoder } from '../networks/text-encoder.js';
 import { checkPrompt, checkTensor } from '../options.js';
 import type { Tensor } from '../tensor.js';
@@ -102,7 +102,7 @@ function checkPair(
     [pooledName, checkTensor(pooled, pooledName, 2), [b, width]],
   ] as const) {
     if (tensor.size > 0 && tensor.shape.join() === shape.join()) continue;
-    throw expected(`[${shape.join(', ')}]`, name, `[${tensor.shape.join(', ')}]`);
+    throw expectedShape(`[${shape.join(', ')}]`, name, tensor.shape);
   }
   return { tokens: checked, pooled: pooled as Tensor };
 }

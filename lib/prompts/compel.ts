@@ -1,4 +1,4 @@
-import { expected } from '../errors.js';
+import { expected, expectedShape } from '../errors.js';
 import { TextEncoder } from '../networks/text-encoder.js';
 import { concat } from '../ops.js';
 import { checkChoice, checkKnownOptions, checkPrompt, checkTensor } from '../options.js';
@@ -196,7 +196,7 @@ export class Compel<Pooled extends boolean | readonly boolean[] = false> {
     const [, block = 1, width] = (await encoders.empty()).shape;
     for (const { shape } of embeddings) {
       if (shape[2] === width && (shape[1] as number) % block === 0) continue;
-      throw expected(`[B, n·${block}, ${width}]`, 'embeddings', `[${shape.join(', ')}]`);
+      throw expectedShape(['B', `n·${block}`, width ?? 'D'], 'embeddings', shape);
     }
     const padded = await encoders.padToSameLength(embeddings);
     return padded as { -readonly [Place in keyof Embeddings]: Tensor };
