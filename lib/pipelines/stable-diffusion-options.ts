@@ -1,11 +1,13 @@
 // Options of Stable Diffusion 1.x and 2.x that its pipelines share, and their checks.
-import { expected, expectedShape, InvalidArgumentError } from '../errors.js';
+import { expected, expectedShape } from '../errors.js';
 import type { UNet } from '../networks/unet.js';
 import {
+  checkAtMostOne,
+  checkExactlyOne,
   checkInteger,
-  checkNegativePrompts,
   checkPrompt,
   checkTensor,
+  checkTexts,
   defaults,
 } from '../options.js';
 import { checkEmbeddingLength, type PromptOptions, rowLength } from '../prompts/encode.js';
@@ -87,12 +89,8 @@ function checkPrompts(
   guided: boolean,
 ): PromptOptions {
   const { prompt, promptEmbeds, negativePrompt, negativePromptEmbeds } = options;
-  exactlyOne('prompt', prompt, 'promptEmbeds', promptEmbeds);
-  if (negativePrompt !== undefined && negativePromptEmbeds !== undefined) {
-    throw new InvalidArgumentError(
-      'Expected one of negativePrompt and negativePromptEmbeds but received both.',
-    );
-  }
+  checkExactlyOne({ prompt, promptEmbeds });
+  checkAtMostOne({ negativePrompt, negativePromptEmbeds });
   const { textEncoder } = components;
   const prompts = prompt === undefined ? undefined : checkPrompt(prompt, 'prompt');
   const embeds = checkEmbeddings(promptEmbeds, 'promptEmbeds', components);
@@ -126,28 +124,16 @@ function checkPrompts(
   }
   const checked: PromptOptions = {
     prompts,
-    negativePrompts: checkNegativePrompts(negativePrompt, count),
+    negativePrompts: checkTexts(negativePrompt, 'negativePrompt', count),
     promptEmbeds: embeds,
     negativePromptEmbeds: negativeEmbeds,
     guided,
-    numImagesPerPrompt: checkInteger(
-      options.numImagesPerPrompt ?? defaults.numImagesPerPrompt,
-      'numImagesPerPrompt',
-      1,
-    ),
+    numImagesPerPrompt: options.numImagesPerPrompt ?? defaults.numImagesPerPrompt,
     clipSkip: checkClipSkip(options.clipSkip, textEncoder.layers),
     weighting: checkWeighting(options),
   };
   checkEmbeddingLength(checked, components.tokenizer, textEncoder);
   return checked;
-}
-
-function exactlyOne(first: string, a: unknown, second: string, b: unknown): void {
-  if ((a === undefined) !== (b === undefined)) return;
-  const received = a === undefined ? 'neither' : 'both';
-  throw new InvalidArgumentError(
-    `Expected one of ${first} and ${second} but received ${received}.`,
-  );
 }
 
 function checkEmbeddings(
@@ -163,7 +149,8 @@ function checkEmbeddings(
   throw expectedShape(['B', 'L', typeof width === 'number' ? width : 'D'], name, tensor.shape);
 }
 
-function checkClipSkip(value: unknown, layers: number): number | undefined {
+/** @throws InvalidArgumentError */
+export function checkClipSkip(value: unknown, layers: number): number | undefined {
   if (value === undefined || value === null) return undefined;
   const skip = checkInteger(value, 'clipSkip', 0);
   if (skip >= layers) throw expected(`at most ${layers - 1}`, 'clipSkip', skip);
