@@ -1,7 +1,13 @@
 import { expected, expectedShape } from '../errors.js';
 import { TextEncoder } from '../networks/text-encoder.js';
 import { concat } from '../ops.js';
-import { checkChoice, checkKnownOptions, checkPrompt, checkTensor } from '../options.js';
+import {
+  checkBoolean,
+  checkChoice,
+  checkKnownOptions,
+  checkPrompt,
+  checkTensor,
+} from '../options.js';
 import { Scratch } from '../schedulers/scratch.js';
 import type { Tensor } from '../tensor.js';
 import { ClipTokenizer } from '../tokenizer/index.js';
@@ -249,10 +255,11 @@ function perEncoder<Value>(value: OneOrMore<Value>, name: string, count: number)
 }
 
 function checkSettings(options: CompelEncodingOptions): CompelSettings {
-  const { truncateLongPrompts, downweightMode } = { ...compelDefaults, ...options };
-  if (typeof truncateLongPrompts !== 'boolean') {
-    throw expected('true or false', 'truncateLongPrompts', truncateLongPrompts);
-  }
+  const {
+    truncateLongPrompts = compelDefaults.truncateLongPrompts,
+    downweightMode = compelDefaults.downweightMode,
+  } = options;
+  checkBoolean(truncateLongPrompts, 'truncateLongPrompts');
   return {
     truncateLongPrompts,
     downweightMode: checkChoice(downweightMode, 'downweightMode', ['mask', 'remove']),
