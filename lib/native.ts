@@ -2,8 +2,9 @@
 import { join } from 'node:path';
 
 import { corePath, loadBootstrap, notFound, openCuda, openLibtorch } from './bootstrap.js';
+import { checkBoolean, checkInteger, checkKnownOptions } from './checks.js';
 import type { Core } from './core.js';
-import { fromNative, InvalidArgumentError } from './errors.js';
+import { expected, fromNative, InvalidArgumentError } from './errors.js';
 import { findLibtorch, type Libtorch } from './libtorch.js';
 
 export interface LoadedLibtorch extends Libtorch {
@@ -35,24 +36,24 @@ const cudaProbes = new Map<number, boolean>();
  * Settings that hold for the process (for the worker, in a worker). `libtorch` must be given before
  * anything touches libtorch.
  *
- * @throws InvalidArgumentError `ERR_INVALID_ARGUMENT` when libtorch is loaded already.
+ * @throws InvalidArgumentError, for `libtorch` also when one is loaded already.
  */
 export function configure(options: ConfigureOptions): void {
-  if (
-    options.threads !== undefined &&
-    !(Number.isInteger(options.threads) && options.threads > 0)
-  ) {
-    throw new InvalidArgumentError(
-      `Expected a positive whole number for threads but received ${String(options.threads)}.`,
-    );
+  checkKnownOptions(options, ['libtorch', 'threads', 'batching'], 'configure');
+  const { libtorch, threads, batching } = options;
+  if (libtorch !== undefined && typeof libtorch !== 'string') {
+    throw expected('a folder', 'libtorch', libtorch);
   }
-  if (loaded !== undefined && options.libtorch !== undefined) {
+  if (threads !== undefined) checkInteger(threads, 'threads', 1);
+  checkBoolean(batching, 'batching');
+  if (loaded !== undefined && libtorch !== undefined) {
     throw new InvalidArgumentError(
       `libtorch is loaded already, from ${loaded.libtorch.folder}. Call configure({ libtorch }) before anything else.`,
     );
   }
-  configured = { ...configured, ...options };
-  if (options.threads !== undefined) loaded?.core.threads(options.threads);
+  const given = Object.entries(options).filter(([, value]) => value !== undefined);
+  configured = { ...configured, ...Object.fromEntries(given) };
+  if (threads !== undefined) loaded?.core.threads(threads);
 }
 
 export function isBatching(): boolean {
