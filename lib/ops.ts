@@ -116,14 +116,6 @@ export function divide(a: Tensor, b: Tensor): Tensor {
   return run('div.Tensor', a.native, b.native);
 }
 
-export function minimum(a: Tensor, b: Tensor): Tensor {
-  return run('minimum', a.native, b.native);
-}
-
-export function maximum(a: Tensor, b: Tensor): Tensor {
-  return run('maximum', a.native, b.native);
-}
-
 export function abs(tensor: Tensor): Tensor {
   return run('abs', tensor.native);
 }

@@ -65,7 +65,7 @@ export function accessOf(flags: ModelFlags, loading: LoadingProgress) {
   return { localFilesOnly: offline, revision, signal, onProgress: loading.report };
 }
 
-export function isSingleFile(model: string): boolean {
+function isSingleFile(model: string): boolean {
   return /\.(safetensors|ckpt)$/i.test(model);
 }
 

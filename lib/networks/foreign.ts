@@ -11,8 +11,8 @@ import { callAsync } from '../native.js';
 import type { DType } from '../tensor.js';
 import { checkInputs, fillPackage, type PackageInput } from './package.js';
 
-export const scriptFile = 'model.pt';
-export const packageFile = 'model.pt2';
+const scriptFile = 'model.pt';
+const packageFile = 'model.pt2';
 
 export interface ForeignOptions {
   dtype: DType;

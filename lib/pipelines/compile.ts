@@ -5,7 +5,7 @@ import type { Network } from '../networks/network.js';
 import { checkChoice, checkKnownOptions } from '../options.js';
 import { networksOf } from './components.js';
 
-export const compileModes = ['reduce-overhead'] as const;
+const compileModes = ['reduce-overhead'] as const;
 
 /** A mode of {@link CompileOptions}. */
 export type CompileMode = (typeof compileModes)[number];
