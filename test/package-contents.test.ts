@@ -21,7 +21,7 @@ const kinds: readonly [RegExp, number][] = [
   [/^programs\/([\w.-]+\.pt\.br|manifest\.json)$/, 1e6],
   [/^models\/demo\/[\w/.-]+\.(json|txt|safetensors|md)$/, 13e6],
   [/^models\/demo\/inputs\/[\w-]+\.png$/, 0.2e6],
-  [/^docs\/[\w/-]+\.md$/, 0.6e6],
+  [/^docs\/([\w/-]+\.md|benchmarks\/[\w-]+\.json)$/, 0.6e6],
   [/^docs\/images\/[\w-]+\.(png|webp)$/, 2.5e6],
   [/^scripts\/export\/([\w]+\.py|requirements\.txt)$/, 0.2e6],
   [/^scripts\/bench\/peers\/\w+\.(py|cjs)$/, 0.1e6],
