@@ -26,12 +26,13 @@ export type TensorData =
   | Uint8Array;
 
 type ArrayClass = {
+  new (length: number): TensorData;
   new (buffer: ArrayBuffer, offset?: number, length?: number): TensorData;
   readonly BYTES_PER_ELEMENT: number;
 };
 
-// Half-precision numbers have no array class in Node 20: they show as their 16 bits.
-const arrayClasses: Record<DType, ArrayClass> = {
+/** @internal Half-precision numbers have no array class in Node 20: they show as their 16 bits. */
+export const arrayClasses: Record<DType, ArrayClass> = {
   float32: Float32Array,
   float64: Float64Array,
   float16: Uint16Array,
