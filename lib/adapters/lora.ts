@@ -21,7 +21,7 @@ export interface FuseLoraOptions {
   /** Multiplies the weights that the adapters have; 1. */
   loraScale?: number;
   /** The adapters to fuse; the active ones unless given. */
-  adapterNames?: readonly string[];
+  adapterNames?: string | readonly string[];
 }
 
 /** The adapters of one network; pipelines that share the network share them. */
@@ -148,11 +148,10 @@ export class LoraAdapters {
 
   async fuse({ loraScale = 1, adapterNames }: FuseLoraOptions): Promise<void> {
     checkWeight(loraScale, 'loraScale');
-    if (adapterNames !== undefined) {
-      this.#requireLoaded(checkNames(adapterNames, 'adapterNames'));
-    }
+    const names = adapterNames === undefined ? undefined : checkNames(adapterNames, 'adapterNames');
+    if (names !== undefined) this.#requireLoaded(names);
     for (const [, , { loaded, active, fused }] of this.#networks) {
-      for (const name of adapterNames ?? active.keys()) {
+      for (const name of names ?? active.keys()) {
         const layers = loaded.get(name);
         if (layers === undefined || fused.has(name)) continue;
         fused.set(name, { layers, weight: (active.get(name) ?? 1) * loraScale });
