@@ -143,7 +143,7 @@ async function loadControlNets(
     // A revision is that of the checkpoint.
     const { revision: _, ...rest } = access;
     const net = isSingleFile(path)
-      ? await ControlNetModel.fromSingleFile(path, { dtype, device })
+      ? await ControlNetModel.fromSingleFile(path, { dtype, device, ...rest })
       : await ControlNetModel.fromPretrained(path, { dtype, device, variant, ...rest });
     nets.push(net);
     held.push(net);

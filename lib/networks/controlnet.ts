@@ -32,8 +32,11 @@ export interface LoadControlNetOptions extends HubOptions {
 
 /** Options of `ControlNetModel.fromSingleFile`. */
 export interface SingleFileControlNetOptions
-  extends Pick<LoadControlNetOptions, 'dtype' | 'device'> {
-  /** Folder of a ControlNet, for its `config.json`; needed where the figures are not the usual ones. */
+  extends Omit<LoadControlNetOptions, 'variant' | 'trustTorchScript'> {
+  /**
+   * A ControlNet, a folder or a name on the hub, for its `config.json`; needed where the figures are not
+   * the usual ones.
+   */
   config?: string;
 }
 
@@ -127,18 +130,18 @@ export class ControlNetModel {
 
   /**
    * Loads a ControlNet that is one `.safetensors` or `.ckpt` file, in the layout of the original
-   * implementation or in diffusers' own.
+   * implementation or in diffusers' own: a path, `'org/name/file'` on the hub, or its address there.
    *
-   * @throws CheckpointError, UntrustedFileError, ProgramNotFoundError, InvalidArgumentError
+   * @throws CheckpointError, HubError, UntrustedFileError, ProgramNotFoundError, InvalidArgumentError
    */
   static async fromSingleFile(
     path: string,
     options: SingleFileControlNetOptions = {},
   ): Promise<ControlNetModel> {
-    checkKnownOptions(options, ['dtype', 'device', 'config'], 'fromSingleFile');
-    const { dtype, device, config } = options;
+    checkKnownOptions(options, ['dtype', 'device', 'config', ...hubAccessNames], 'fromSingleFile');
+    const { dtype, device, config, ...access } = options;
     const placement = resolvePlacement({ dtype, device });
-    const { file, className, components } = await openSingleFile(path, { config });
+    const { file, className, components } = await openSingleFile(path, { config, access });
     const part = components.get('controlnet');
     if (part === undefined) {
       throw new CheckpointError(`${file} is a ${className}, expected a ControlNetModel.`);
