@@ -44,6 +44,12 @@ export function checkSignal(value: unknown): void {
   }
 }
 
+/** The name of a variant becomes part of a file's name. */
+export function checkVariant(value: unknown): void {
+  if (value === undefined || (typeof value === 'string' && /^[\w-]+$/.test(value))) return;
+  throw expected("a name such as 'fp16'", 'variant', value);
+}
+
 /** Refuses misspelt options, with the Python spelling translated. Undefined counts as not given. */
 export function checkKnownOptions(options: object, known: readonly string[], what: string): void {
   if (typeof options !== 'object' || options === null)

@@ -7,7 +7,7 @@ import {
 import { openSingleFile } from '../checkpoints/single-file.js';
 import { CheckpointError } from '../errors.js';
 import { concat, full, mean, narrow } from '../ops.js';
-import { checkBoolean, checkKnownOptions, resolvePlacement } from '../options.js';
+import { checkBoolean, checkKnownOptions, checkVariant, resolvePlacement } from '../options.js';
 import type { DType, Tensor } from '../tensor.js';
 import { canonicalArchitecture } from './architecture.js';
 import type { LoadNetworkOptions } from './load-entries.js';
@@ -121,6 +121,7 @@ export class ControlNetModel {
     checkKnownOptions(options, known, 'fromPretrained');
     const { dtype, device, variant, trustTorchScript, ...access } = options;
     checkBoolean(trustTorchScript, 'trustTorchScript');
+    checkVariant(variant);
     const placement = resolvePlacement({ dtype, device });
     const { folder, snapshot } = await resolveCheckpoint(path, access);
     const part = { folder: '', className: 'ControlNetModel' };
