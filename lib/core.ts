@@ -72,7 +72,10 @@ export interface OperatorTime {
  */
 export type OffloadMode = 'none' | 'model' | 'sequential';
 
-/** Recorded runs of a network: on the GPU, CUDA graphs. Counts are of the network's whole life but for `held`. */
+/**
+ * Recorded runs of a network: on the GPU, CUDA graphs. Counts are of the network's whole life but for
+ * `held`.
+ */
 export interface GraphStatus {
   /** Graphs that are there now, one for each set of input shapes. */
   held: number;
@@ -102,7 +105,10 @@ export interface NativeNetwork {
   setOffload(mode: OffloadMode): Promise<void>;
   /** Weights that are offloaded go from the device until they are needed again. */
   leave(): Promise<void>;
-  /** At most so many graphs from now on; 0 only lets convolutions try their algorithms. False where nothing can be recorded. */
+  /**
+   * At most so many graphs from now on; 0 only lets convolutions try their algorithms. False where
+   * nothing can be recorded.
+   */
   useGraphs(limit: number): Promise<boolean>;
   graphStatus(): GraphStatus;
   dispose(): void;
