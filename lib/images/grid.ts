@@ -1,4 +1,4 @@
-import { checkInteger } from '../checks.js';
+import { checkInteger, checkKnownOptions } from '../checks.js';
 import { expected, InvalidArgumentError } from '../errors.js';
 import { Image } from './image.js';
 
@@ -37,6 +37,9 @@ export function makeImageGrid(
   colCount?: number,
   side?: number,
 ): Image {
+  if (typeof options !== 'number') {
+    checkKnownOptions(options, ['rows', 'cols', 'resize'], 'makeImageGrid');
+  }
   const { rows, cols, resize } =
     typeof options === 'number' ? { rows: options, cols: colCount, resize: side } : options;
   const rowCount = checkInteger(rows, 'rows', 1);
