@@ -8,7 +8,7 @@ import {
   checkPrompt,
   checkTensor,
 } from '../options.js';
-import { Scratch } from '../schedulers/scratch.js';
+import { Scratch } from '../scratch.js';
 import type { Tensor } from '../tensor.js';
 import { ClipTokenizer } from '../tokenizer/index.js';
 import {

@@ -3,7 +3,7 @@ import { InvalidArgumentError } from '../errors.js';
 import type { TextEncoder } from '../networks/text-encoder.js';
 import { concat, repeatInterleave } from '../ops.js';
 import { checkChoice } from '../options.js';
-import { Scratch } from '../schedulers/scratch.js';
+import { Scratch } from '../scratch.js';
 import type { Tensor } from '../tensor.js';
 import type { ClipTokenizer } from '../tokenizer/index.js';
 import { embedA1111, firstRow } from './a1111-embedding.js';
