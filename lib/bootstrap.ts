@@ -2,10 +2,9 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-
+import type { Core } from './core.js';
 import { LibtorchNotFoundError } from './errors.js';
 import type { Libtorch } from './libtorch.js';
-import type { Core } from './native.js';
 import { packageRoot } from './package-root.js';
 
 export interface Bootstrap {

@@ -118,6 +118,23 @@ export function expected(
   );
 }
 
+/**
+ * The same for a tensor of another shape: "Expected [2, 77, 768] for promptEmbeds but received [2, 77]
+ * (shape)." Names stand for sizes that may be anything.
+ */
+export function expectedShape(
+  what: string | readonly (number | string)[],
+  name: string,
+  received: readonly number[],
+  hint?: string,
+): InvalidArgumentError {
+  const way = hint === undefined ? '' : ` ${hint}`;
+  const wanted = typeof what === 'string' ? what : `[${what.join(', ')}]`;
+  return new InvalidArgumentError(
+    `Expected ${wanted} for ${name} but received [${received.join(', ')}] (shape).${way}`,
+  );
+}
+
 function show(value: unknown): string {
   if (value === null || value === undefined) return String(value);
   if (typeof value === 'string') {

@@ -1,5 +1,6 @@
+import type { NativeGenerator } from './core.js';
 import { expected } from './errors.js';
-import { call, type NativeGenerator } from './native.js';
+import { call } from './native.js';
 import { Tensor } from './tensor.js';
 
 /**

@@ -1,6 +1,7 @@
 export type { AdapterWeight, FuseLoraOptions, LoadLoraOptions } from './adapters/lora.js';
 export type { LoadTextualInversionOptions } from './adapters/textual-inversion.js';
 export type { DownloadProgress, HubOptions } from './checkpoints/hub-settings.js';
+export type { GraphStatus } from './core.js';
 export {
   CheckpointError,
   DisposedError,
@@ -35,7 +36,7 @@ export {
   readPreprocessor,
 } from './images/clip-preprocess.js';
 export type { PreprocessedImages } from './images/preprocess.js';
-export { type ConfigureOptions, configure, type GraphStatus } from './native.js';
+export { type ConfigureOptions, configure } from './native.js';
 export { Autoencoder } from './networks/autoencoder.js';
 export { AutoencoderTiny } from './networks/autoencoder-tiny.js';
 export {
@@ -51,12 +52,8 @@ export { UNet, type UNetConditions } from './networks/unet.js';
 export { VisionEncoder } from './networks/vision-encoder.js';
 export { defaults, type OutputType } from './options.js';
 export { demoModel } from './package-root.js';
-export {
-  AutoPipelineForImage2Image,
-  AutoPipelineForText2Image,
-  type ImageToImagePipeline,
-  type TextToImagePipeline,
-} from './pipelines/auto.js';
+export { AutoPipelineForImage2Image, AutoPipelineForText2Image } from './pipelines/auto.js';
+export type { ImageToImagePipeline, TextToImagePipeline } from './pipelines/auto-classes.js';
 export {
   type ChainOptions,
   type ChainStepEvent,
@@ -139,10 +136,7 @@ export type {
   LoadingOptions,
 } from './pipelines/loading.js';
 export { DiffusionPipeline } from './pipelines/pipeline.js';
-export type {
-  StableDiffusionComponents,
-  StableDiffusionOptions,
-} from './pipelines/stable-diffusion.js';
+export type { StableDiffusionComponents } from './pipelines/stable-diffusion.js';
 export {
   type ControlNetTextToImageOptions,
   type StableDiffusionControlNetComponents,
@@ -156,6 +150,7 @@ export {
   type ImageToImageOptions,
   StableDiffusionImg2ImgPipeline,
 } from './pipelines/stable-diffusion-img2img.js';
+export type { StableDiffusionOptions } from './pipelines/stable-diffusion-options.js';
 export {
   StableDiffusionPipeline,
   type TextToImageOptions,

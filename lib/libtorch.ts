@@ -62,7 +62,7 @@ function fromPlatformPackage(): string | undefined {
 }
 
 /** The folder of a Python's torch, without importing torch. */
-export function fromPython(python: string | undefined): string | undefined {
+function fromPython(python: string | undefined): string | undefined {
   if (python === undefined || python === '') return undefined;
   const script =
     "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')";

@@ -1,7 +1,9 @@
 // The tensor operations that diffusion needs around the networks. All run at once on the calling
 // thread, take tensors without disposing them and return fresh ones.
+
+import type { Core, NativeTensor, OperatorArgument } from './core.js';
 import type { Generator } from './generator.js';
-import { type Core, call, type NativeTensor, native, type OperatorArgument } from './native.js';
+import { call, native } from './native.js';
 import { type DType, Tensor } from './tensor.js';
 
 type Operator = (...values: OperatorArgument[]) => unknown;
@@ -112,14 +114,6 @@ export function multiply(a: Tensor, b: Tensor): Tensor {
 
 export function divide(a: Tensor, b: Tensor): Tensor {
   return run('div.Tensor', a.native, b.native);
-}
-
-export function minimum(a: Tensor, b: Tensor): Tensor {
-  return run('minimum', a.native, b.native);
-}
-
-export function maximum(a: Tensor, b: Tensor): Tensor {
-  return run('maximum', a.native, b.native);
 }
 
 export function abs(tensor: Tensor): Tensor {

@@ -1,12 +1,14 @@
 // Defaults and checks of what callers pass in. Each option is checked here, once; what is past this
 // point is trusted.
+import { checkAtMostOne, checkChoice } from './checks.js';
 import { checkDevice } from './devices.js';
-import { expected, InvalidArgumentError } from './errors.js';
+import { expected, expectedShape } from './errors.js';
 import { Generator } from './generator.js';
 import { isCudaUsable, native } from './native.js';
 import { type Scheduler, schedulerNames } from './schedulers/index.js';
 import { type DType, Tensor } from './tensor.js';
 
+export * from './checks.js';
 export { defaults } from './defaults.js';
 
 /**
@@ -14,86 +16,10 @@ export { defaults } from './defaults.js';
  */
 export type OutputType = 'image' | 'tensor' | 'latent';
 
-export function checkNumber(
-  value: unknown,
-  name: string,
-  limits: { min?: number; max?: number; hint?: string } = {},
-): number {
-  const { min = Number.NEGATIVE_INFINITY, max = Number.POSITIVE_INFINITY, hint } = limits;
-  if (typeof value === 'number' && Number.isFinite(value) && value >= min && value <= max)
-    return value;
-  let what = 'a number';
-  if (Number.isFinite(min) && Number.isFinite(max)) what = `a number between ${min} and ${max}`;
-  else if (Number.isFinite(min)) what = `a number of at least ${min}`;
-  throw expected(what, name, value, hint);
-}
-
-export function checkInteger(value: unknown, name: string, min: number, hint?: string): number {
-  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= min) return value;
-  throw expected(`a whole number of at least ${min}`, name, value, hint);
-}
-
-export function checkChoice<Choice extends string>(
-  value: unknown,
-  name: string,
-  choices: readonly Choice[],
-): Choice {
-  if (choices.includes(value as Choice)) return value as Choice;
-  throw expected(choices.map((choice) => `'${choice}'`).join(', '), name, value);
-}
-
-export function checkBoolean(value: unknown, name: string): void {
-  if (value !== undefined && typeof value !== 'boolean')
-    throw expected('true or false', name, value);
-}
-
-export function checkFunction(value: unknown, name: string): void {
-  if (value !== undefined && typeof value !== 'function') throw expected('a function', name, value);
-}
-
-export function checkSignal(value: unknown): void {
-  if (value !== undefined && !(value instanceof AbortSignal)) {
-    throw expected('an AbortSignal', 'signal', value, 'Pass the signal of an AbortController.');
-  }
-}
-
-/** Refuses misspelt options, with the Python spelling translated. Undefined counts as not given. */
-export function checkKnownOptions(options: object, known: readonly string[], what: string): void {
-  if (typeof options !== 'object' || options === null)
-    throw expected('an object', 'options', options);
-  for (const [name, value] of Object.entries(options)) {
-    if (known.includes(name) || value === undefined) continue;
-    const camel = name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
-    const hint = known.includes(camel)
-      ? `It is called ${camel} here.`
-      : `Known are: ${known.join(', ')}.`;
-    throw new InvalidArgumentError(`${what} has no option ${name}. ${hint}`);
-  }
-}
-
-/** A text or several; never empty. */
-export function checkPrompt(value: unknown, name: string): string[] {
-  if (typeof value === 'string') return [value];
-  if (Array.isArray(value) && value.length > 0 && value.every((item) => typeof item === 'string')) {
-    return value as string[];
-  }
-  throw expected('a string or an array of strings', name, value);
-}
-
-/** A negative prompt for each of `count` prompts: one serves them all. */
-export function checkNegativePrompts(value: unknown, count: number): string[] | undefined {
-  if (value === undefined) return undefined;
-  const texts = checkPrompt(value, 'negativePrompt');
-  if (typeof value === 'string') return Array.from({ length: count }, () => value);
-  if (texts.length !== count)
-    throw expected(`${count} texts, one per prompt,`, 'negativePrompt', texts);
-  return texts;
-}
-
 export function checkTensor(value: unknown, name: string, rank: number): Tensor {
   if (!(value instanceof Tensor)) throw expected(`a Tensor with ${rank} dimensions`, name, value);
   if (value.shape.length !== rank) {
-    throw expected(`a Tensor with ${rank} dimensions`, name, `[${value.shape.join(', ')}]`);
+    throw expectedShape(`a Tensor with ${rank} dimensions`, name, value.shape);
   }
   return value;
 }
@@ -117,9 +43,7 @@ export function checkGenerators(
   batch: number,
 ): Generator | readonly Generator[] {
   const { seed, generator } = options;
-  if (seed !== undefined && generator !== undefined) {
-    throw new InvalidArgumentError('Expected one of seed and generator but received both.');
-  }
+  checkAtMostOne({ seed, generator });
   if (seed === undefined && generator === undefined) return new Generator();
   const list = Array.isArray(seed ?? generator);
   const values = (list ? (seed ?? generator) : [seed ?? generator]) as unknown[];
@@ -128,18 +52,11 @@ export function checkGenerators(
     throw expected(`one ${name} or ${batch}, one per picture`, name, values);
   }
   const generators = values.map((value) => {
-    if (seed !== undefined) return seeded(value);
+    if (seed !== undefined) return new Generator().manualSeed(value as number | bigint);
     if (value instanceof Generator) return value;
     throw expected('a Generator', 'generator', value);
   });
   return list ? generators : (generators[0] as Generator);
-}
-
-function seeded(value: unknown): Generator {
-  if (typeof value === 'bigint' || Number.isSafeInteger(value)) {
-    return new Generator().manualSeed(value as number | bigint);
-  }
-  throw expected('a whole number', 'seed', value);
 }
 
 export interface Placement {

@@ -1,6 +1,7 @@
+import type { NativeTensor } from './core.js';
 import { checkDevice } from './devices.js';
-import { expected, fromNative } from './errors.js';
-import { call, type NativeTensor } from './native.js';
+import { expected, expectedShape, fromNative } from './errors.js';
+import { call } from './native.js';
 
 /** Number formats of tensors. */
 export type DType =
@@ -25,12 +26,13 @@ export type TensorData =
   | Uint8Array;
 
 type ArrayClass = {
+  new (length: number): TensorData;
   new (buffer: ArrayBuffer, offset?: number, length?: number): TensorData;
   readonly BYTES_PER_ELEMENT: number;
 };
 
-// Half-precision numbers have no array class in Node 20: they show as their 16 bits.
-const arrayClasses: Record<DType, ArrayClass> = {
+/** @internal Half-precision numbers have no array class in Node 20: they show as their 16 bits. */
+export const arrayClasses: Record<DType, ArrayClass> = {
   float32: Float32Array,
   float64: Float64Array,
   float16: Uint16Array,
@@ -90,7 +92,7 @@ export class Tensor {
       );
     }
     if (!shape.every((size) => Number.isSafeInteger(size) && size >= 0)) {
-      throw expected('whole numbers', 'shape', JSON.stringify(shape));
+      throw expectedShape('whole numbers of at least 0', 'shape', shape);
     }
     const count = shape.reduce((product, size) => product * size, 1);
     if (count !== array.length) {

@@ -128,6 +128,16 @@ test('disabled adapters come back, and fused ones stay until unfused', async () 
   assert.deepEqual(await draw(), base);
 });
 
+test('one adapter can be fused by its name', async () => {
+  await pipe.loadLoraWeights(file, { adapterName: 'style' });
+  const active = await draw();
+  await pipe.fuseLora({ adapterNames: 'style' });
+  await pipe.unloadLoraWeights();
+  assert.deepEqual(await draw(), active);
+  await pipe.unfuseLora();
+  assert.deepEqual(await draw(), base);
+});
+
 test('pipelines that share the networks share the adapters', async () => {
   using other = await AutoPipelineForImage2Image.fromPipe(pipe);
   await pipe.loadLoraWeights(file, { adapterName: 'a' });

@@ -100,7 +100,7 @@ test('unknown scenarios and peers are refused before anything starts', async () 
     const command = defineBench(new Command('bench'));
     await assert.rejects(command.parseAsync(args, { from: 'user' }), {
       code: 'ERR_INVALID_ARGUMENT',
-      message: /received 'nope'/,
+      message: /for --\w+ but received "nope" \(string\)/,
     });
   }
 });

@@ -31,6 +31,12 @@ test('the examples run', async (context) => {
   }
 });
 
+test('every command has a row in the table', () => {
+  for (const name of buildProgram().commands.map((one) => one.name())) {
+    assert.ok(markdown.includes(`\n| [\`${name}\`](`), name);
+  }
+});
+
 test('every option that the text names is one', () => {
   const all = buildProgram().commands.flatMap(({ options }) => options.map(({ long }) => long));
   const flags = markdown.replaceAll(/^```[\s\S]*?^```$/gm, '').match(/(?<=`)--[a-z][\w-]*/g) ?? [];

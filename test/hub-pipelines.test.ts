@@ -84,6 +84,15 @@ test('a ControlNet and a file of the original layout come from the hub, with con
   await assert.rejects(loading, { code: 'ERR_PROGRAM_NOT_FOUND' });
   assert.deepEqual(server.sent, Object.keys(net));
   server.requests.length = 0;
+  await assert.rejects(ControlNetModel.fromPretrained('org/control', { variant: '../x' }), {
+    code: 'ERR_INVALID_ARGUMENT',
+    message: /for variant/,
+  });
+  const offline = { localFilesOnly: true };
+  await assert.rejects(ControlNetModel.fromSingleFile('org/control/control.ckpt', offline), {
+    code: 'ERR_HUB_NOT_CACHED',
+  });
+  assert.deepEqual(server.requests, []);
   const access = { revision: 'v1' };
   const path = 'org/files/all in one.safetensors';
   const { components, file } = await openSingleFile(path, { config: 'org/demo', access });

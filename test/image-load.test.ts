@@ -156,6 +156,10 @@ describe('loadImage', () => {
     await assert.rejects(loadImage(path, { background: 'white' }), { code });
     await assert.rejects(loadImage(path, { limitInputPixels: 0 }), { code });
     await assert.rejects(loadImage(path, { timeout: -1 }), { code });
+    await assert.rejects(loadImage(path, { signal: 1 as never }), { code });
+    const misspelt = { limit_input_pixels: 1 } as object;
+    const message = /It is called limitInputPixels here/;
+    await assert.rejects(loadImage(path, misspelt), { code, message });
   });
 });
 

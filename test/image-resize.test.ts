@@ -75,6 +75,8 @@ describe('resize', () => {
     assert.throws(() => image.resize(100_000, 100_000), { code });
     assert.throws(() => image.resize(2, 2, { filter: 'cubic' as never }), { code });
     assert.throws(() => image.resize(2, 2, { reducingGap: 0.5 }), { code });
+    const misspelt = { reducing_gap: 2 } as object;
+    assert.throws(() => image.resize(2, 2, misspelt), { code, message: /reducingGap here/ });
   });
 });
 
@@ -148,5 +150,7 @@ describe('a grid', () => {
     assert.throws(() => makeImageGrid(images, 2, undefined as never), { code });
     assert.throws(() => makeImageGrid([{}] as never, 1, 1), { code });
     assert.throws(() => makeImageGrid(images, { rows: 2, cols: 3, resize: 0 }), { code });
+    const misspelt = { rows: 2, cols: 3, columns: 3 };
+    assert.throws(() => makeImageGrid(images, misspelt), { code, message: /no option columns/ });
   });
 });

@@ -97,6 +97,8 @@ test('toBuffer takes a format and a quality', async () => {
   const code = 'ERR_INVALID_ARGUMENT';
   await assert.rejects(image.toBuffer('gif' as never), { code });
   await assert.rejects(image.toBuffer('jpeg', { quality: 0 }), { code });
+  const misspelt = { Quality: 10 } as object;
+  await assert.rejects(image.toBuffer('jpeg', misspelt), { code, message: /no option Quality/ });
 });
 
 test('toSharp hands the pixels on', async () => {

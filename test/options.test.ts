@@ -125,7 +125,7 @@ refused('promptEmbeds', both, [
   [() => ({ ...neither, promptEmbeds: embeds(24, 128) }), /for promptEmbeds .*\[24, 128\]/],
   [
     () => ({ ...neither, promptEmbeds: embeds(1, 24, 64) }),
-    /\[B, L, 128\] for promptEmbeds .*\[1, 24, 64\]/,
+    /^Expected \[B, L, 128\] for promptEmbeds but received \[1, 24, 64\] \(shape\)\.$/,
   ],
   [() => ({ ...neither, promptEmbeds: embeds(0, 24, 128) }), /for promptEmbeds .*\[0, 24, 128\]/],
   [() => ({ ...neither, promptEmbeds: embeds(1, 0, 128) }), /for promptEmbeds .*\[1, 0, 128\]/],

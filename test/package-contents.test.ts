@@ -2,10 +2,11 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join, normalize } from 'node:path';
 import { test } from 'node:test';
 
 import { packageRoot } from '../lib/package-root.js';
+import { linksOf, readPages } from '../scripts/docs/markdown.js';
 
 interface PackedFile {
   path: string;
@@ -20,6 +21,8 @@ const kinds: readonly [RegExp, number][] = [
   [/^programs\/([\w.-]+\.pt\.br|manifest\.json)$/, 1e6],
   [/^models\/demo\/[\w/.-]+\.(json|txt|safetensors|md)$/, 13e6],
   [/^models\/demo\/inputs\/[\w-]+\.png$/, 0.2e6],
+  [/^docs\/([\w/-]+\.md|benchmarks\/[\w-]+\.json)$/, 0.6e6],
+  [/^docs\/images\/[\w-]+\.(png|webp)$/, 2.5e6],
   [/^scripts\/export\/([\w]+\.py|requirements\.txt)$/, 0.2e6],
   [/^scripts\/bench\/peers\/\w+\.(py|cjs)$/, 0.1e6],
 ];
@@ -81,6 +84,17 @@ test('all that is needed at run time is packed', () => {
     wanted.filter((path) => !isPacked(path)),
     [],
   );
+});
+
+test('pages have what they link to', async () => {
+  for (const page of await readPages()) {
+    assert.ok(isPacked(page.path), page.path);
+    for (const link of linksOf(page)) {
+      if (/^(https?:\/\/|#)/.test(link)) continue;
+      const [file = ''] = link.split('#');
+      assert.ok(isPacked(normalize(join(dirname(page.path), file))), `${page.path}: ${link}`);
+    }
+  }
 });
 
 test('the exporter has every module that it imports', () => {

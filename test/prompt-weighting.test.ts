@@ -42,6 +42,15 @@ test('a prompt without weights has the embeddings of the text encoder', async ()
   assert.notDeepEqual(await numbers(await compel.encode('a red+ circle')), plain);
 });
 
+test('an option of Compel that is undefined counts as not given', async () => {
+  const options = { truncateLongPrompts: undefined, downweightMode: undefined };
+  const plain = await numbers(await Compel.fromPipe(pipe).encode('a red- circle'));
+  assert.deepEqual(
+    await numbers(await Compel.fromPipe(pipe, options).encode('a red- circle')),
+    plain,
+  );
+});
+
 test('at weight 0 nothing is left of a word for those behind it, at 0.5 half', async () => {
   const compel = Compel.fromPipe(pipe);
   // The third word behind the begin token, "circle".

@@ -91,7 +91,7 @@ for (const [form, options] of Object.entries<ZipOptions>({
     assert.deepEqual(values.expanded, [7, 7, 7, 7]);
     assert.deepEqual(values.scalar, [7]);
     assert.deepEqual(values.empty, []);
-    // Those that lie in a row say so, and can be mapped as they are.
+    // Those that lie in a row say so, and can be read as they are.
     const strided = [...read].filter(([, tensor]) => tensor.strides !== undefined);
     assert.deepEqual(
       strided.map(([name]) => name),

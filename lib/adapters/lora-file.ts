@@ -1,6 +1,6 @@
 // LoRA files: which layers of which network they change, and by what. Spec of the formats: diffusers'
 // loaders/lora_pipeline.py and lora_conversion_utils.py, Kohya's sd-scripts and LyCORIS.
-import type { StoredTensor } from '../checkpoints/safetensors.js';
+import type { StoredTensor } from '../checkpoints/stored-tensor.js';
 import { CheckpointError } from '../errors.js';
 import type { Network } from '../networks/network.js';
 import { adapterMetadata, scalingOf } from './lora-metadata.js';

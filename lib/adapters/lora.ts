@@ -1,7 +1,8 @@
 // LoRA adapters of networks: which are loaded, which are active and how strongly. An active adapter
 // is part of the weights, so a run costs what it costs without.
+
+import type { WeightUpdate } from '../core.js';
 import { expected } from '../errors.js';
-import type { WeightUpdate } from '../native.js';
 import type { Network } from '../networks/network.js';
 import { type AdaptedName, type AdaptedNetworks, type LoraLayer, readLora } from './lora-file.js';
 import { type AdapterFileOptions, findTensorFile, readTensorFile } from './tensor-file.js';
@@ -20,7 +21,7 @@ export interface FuseLoraOptions {
   /** Multiplies the weights that the adapters have; 1. */
   loraScale?: number;
   /** The adapters to fuse; the active ones unless given. */
-  adapterNames?: readonly string[];
+  adapterNames?: string | readonly string[];
 }
 
 /** The adapters of one network; pipelines that share the network share them. */
@@ -147,11 +148,10 @@ export class LoraAdapters {
 
   async fuse({ loraScale = 1, adapterNames }: FuseLoraOptions): Promise<void> {
     checkWeight(loraScale, 'loraScale');
-    if (adapterNames !== undefined) {
-      this.#requireLoaded(checkNames(adapterNames, 'adapterNames'));
-    }
+    const names = adapterNames === undefined ? undefined : checkNames(adapterNames, 'adapterNames');
+    if (names !== undefined) this.#requireLoaded(names);
     for (const [, , { loaded, active, fused }] of this.#networks) {
-      for (const name of adapterNames ?? active.keys()) {
+      for (const name of names ?? active.keys()) {
         const layers = loaded.get(name);
         if (layers === undefined || fused.has(name)) continue;
         fused.set(name, { layers, weight: (active.get(name) ?? 1) * loraScale });

@@ -9,7 +9,7 @@ import { readSafetensorsHeader, readSafetensorsMetadata } from '../checkpoints/s
 import { type StoredTensor, stridesOf } from '../checkpoints/stored-tensor.js';
 import { readSavedDictionary } from '../checkpoints/torch-save.js';
 import { CheckpointError, expected } from '../errors.js';
-import { Tensor, type TensorData } from '../tensor.js';
+import { arrayClasses, Tensor, type TensorData } from '../tensor.js';
 
 export interface TensorFile {
   path: string;
@@ -73,8 +73,8 @@ function chooseName(path: string, names: readonly string[], usualName: string): 
   const found = usual.find((name) => names.includes(name));
   if (found !== undefined) return found;
   const candidates = names.filter((name) => kinds.test(name) && !noWeights.test(name));
-  const mapped = candidates.filter((name) => name.endsWith('.safetensors'));
-  const [only, ...others] = mapped.length > 0 ? mapped : candidates;
+  const safetensors = candidates.filter((name) => name.endsWith('.safetensors'));
+  const [only, ...others] = safetensors.length > 0 ? safetensors : candidates;
   if (only !== undefined && others.length === 0) return only;
   const none = 'no .safetensors, .bin or .pt file';
   const choice = only === undefined ? none : [only, ...others].sort().join(', ');
@@ -108,18 +108,6 @@ async function readSaved(path: string): Promise<TensorFile> {
   const { tensors, texts } = await readSavedDictionary(path, ['state_dict', 'string_to_param']);
   return { path, tensors, metadata: Object.fromEntries(texts) };
 }
-
-const arrays = {
-  float64: Float64Array,
-  float32: Float32Array,
-  float16: Uint16Array,
-  bfloat16: Uint16Array,
-  int64: BigInt64Array,
-  int32: Int32Array,
-  int8: Int8Array,
-  uint8: Uint8Array,
-  bool: Uint8Array,
-};
 
 /** The values of tensors as float32, [N,D] or whatever their shape is. The caller disposes them. */
 export async function readTensors(stored: readonly StoredTensor[]): Promise<Tensor[]> {
@@ -156,14 +144,14 @@ export async function readNumbers(
 export async function readValues(tensor: StoredTensor): Promise<TensorData> {
   const { file, offset, dtype, shape } = tensor;
   const count = shape.reduce((product, size) => product * size, 1);
-  const data: TensorData = new arrays[dtype](count);
+  const data: TensorData = new arrayClasses[dtype](count);
   if (tensor.strides === undefined || count === 0) {
     await readBytes(file, offset, new Uint8Array(data.buffer));
     return data;
   }
   const strides = stridesOf(tensor);
   const last = shape.reduce((sum, size, i) => sum + (size - 1) * (strides[i] as number), 0);
-  const all: TensorData = new arrays[dtype](last + 1);
+  const all: TensorData = new arrayClasses[dtype](last + 1);
   await readBytes(file, offset, new Uint8Array(all.buffer));
   for (let index = 0; index < count; index += 1) {
     let rest = index;

@@ -4,7 +4,7 @@ import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 
 import { expected, HubError, InvalidArgumentError } from '../errors.js';
-import { checkFunction, checkSignal } from '../options.js';
+import { checkBoolean, checkFunction, checkSignal } from '../options.js';
 
 /** How checkpoints that are no folder on this machine are come by. */
 export interface HubOptions {
@@ -82,9 +82,7 @@ export function checkHubAccess(access: HubAccess): void {
   if (revision !== undefined && !isRevision(revision)) {
     throw expected('a branch, a tag or a commit', 'revision', revision);
   }
-  if (localFilesOnly !== undefined && typeof localFilesOnly !== 'boolean') {
-    throw expected('true or false', 'localFilesOnly', localFilesOnly);
-  }
+  checkBoolean(localFilesOnly, 'localFilesOnly');
   if (cacheDir !== undefined && (typeof cacheDir !== 'string' || cacheDir === '')) {
     throw expected('a folder', 'cacheDir', cacheDir);
   }

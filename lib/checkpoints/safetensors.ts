@@ -5,8 +5,6 @@ import type { DType } from '../tensor.js';
 import { bytesPerElement, type StoredTensor } from './stored-tensor.js';
 import { WeightFile } from './weight-file.js';
 
-export type { StoredTensor } from './stored-tensor.js';
-
 const dtypes: Record<string, DType> = {
   F64: 'float64',
   F32: 'float32',

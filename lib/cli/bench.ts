@@ -4,10 +4,11 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, dirname } from 'node:path';
 
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, Option } from 'commander';
 import type { BenchDType } from '../../scripts/bench/measure.js';
 import type { BenchResult } from '../../scripts/bench/report.js';
-import { CheckpointError, InvalidArgumentError as WrongArgument } from '../errors.js';
+import { CheckpointError, expected } from '../errors.js';
+import { positiveInteger } from './values.js';
 
 interface BenchOptions {
   scenario?: string[];
@@ -43,12 +44,12 @@ export function addBench(program: Command): void {
 
 export function defineBench(command: Command, defaults: BenchDefaults = {}): Command {
   return command
-    .description('Measures how fast it is here, and with --python how fast diffusers is.')
+    .description('Measure how fast it is here, and with --python how fast diffusers is.')
     .option('--scenario <names...>', 'what to measure; everything unless given')
     .option('--model <folder>', 'a full-size Stable Diffusion 1.x checkpoint')
     .option('--other <folder>', 'a second checkpoint to load beside it')
-    .option('--rounds <count>', 'runs of each side', positive, 5)
-    .option('--threads <count>', 'threads of each side', positive, availableParallelism())
+    .option('--rounds <count>', 'runs of each side', positiveInteger, 5)
+    .option('--threads <count>', 'threads of each side', positiveInteger, availableParallelism())
     .option('--device <name>', "'cpu', 'cuda' or 'cuda:1'", 'cpu')
     .addOption(
       new Option('--dtype <names...>', "torchbrush's own dtypes")
@@ -71,9 +72,9 @@ async function bench(options: BenchOptions, defaults: BenchDefaults): Promise<vo
   if (await tool.runAsChild()) return;
   const { runBench, scenarios, markdown, allPeers } = tool;
   const names = options.scenario ?? Object.keys(scenarios);
-  for (const name of names) known(name, Object.keys(scenarios), 'scenario');
+  for (const name of names) known(name, Object.keys(scenarios), '--scenario');
   const peers = options.peer ?? allPeers;
-  for (const name of peers) known(name, [...allPeers, 'none'], 'peer');
+  for (const name of peers) known(name, [...allPeers, 'none'], '--peer');
   const wantsPython = peers.some((name) => name !== 'none' && name !== 'sdcpp');
   const python = options.python ?? (wantsPython ? await defaults.python?.() : undefined);
   const needsModel = names.some((name) => scenarios[name]?.needsModel);
@@ -111,21 +112,10 @@ async function save(path: string, text: string): Promise<void> {
 }
 
 function known(name: string, names: readonly string[], what: string): void {
-  if (names.includes(name)) return;
-  throw new WrongArgument(
-    `Expected one of ${names.join(', ')} for ${what} but received '${name}'.`,
-  );
-}
-
-function positive(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) {
-    throw new InvalidArgumentError('Expected a positive whole number.');
-  }
-  return value;
+  if (!names.includes(name)) throw expected(`one of ${names.join(', ')}`, what, name);
 }
 
 function numbers(text: string, previous: number[] | undefined): number[] {
   // The first one given takes the defaults' place.
-  return [...(previous === defaultLatents ? [] : (previous ?? [])), positive(text)];
+  return [...(previous === defaultLatents ? [] : (previous ?? [])), positiveInteger(text)];
 }

@@ -93,15 +93,24 @@ function usual(name: 'strength' | 'guidanceScale' | 'numInferenceSteps'): string
   return `(${parts.join(', ')})`;
 }
 
-export function addModelFlags(command: Command): void {
+/** Upscalers come in folders only. */
+export function addModelFlags(command: Command, { upscale = false } = {}): void {
+  const anything =
+    "folder in diffusers' layout, org/name on the Hugging Face hub, one .safetensors or .ckpt file, or demo, the embedded model";
   command
     .optionsGroup('Checkpoint:')
     .requiredOption(
       '-m, --model <checkpoint>',
-      "folder in diffusers' layout, org/name on the Hugging Face hub, one .safetensors or .ckpt file, or demo, the embedded model",
+      upscale ? "folder in diffusers' layout, or org/name on the Hugging Face hub" : anything,
       (model) => (model === 'demo' ? demoModel : model),
-    )
-    .option('--config <checkpoint>', 'of a single file: checkpoint for its tokenizer and settings')
+    );
+  if (!upscale) {
+    command.option(
+      '--config <checkpoint>',
+      'of a single file: checkpoint for its tokenizer and settings',
+    );
+  }
+  command
     .option('--revision <name>', 'of a checkpoint on the hub: branch, tag or commit')
     .option('--variant <name>', 'weight files to take, such as fp16')
     .option('--offline', 'take what is in the cache, without any request')

@@ -13,7 +13,7 @@ import { CheckpointError, UntrustedFileError } from '../errors.js';
 import { type Architecture, architectureClasses } from '../networks/architecture.js';
 import { checkComponentConfig, readComponentConfig } from '../networks/component-config.js';
 import { bundledProgramFolder, findProgramRecords } from '../networks/programs.js';
-import { hasAutoPipeline } from '../pipelines/auto.js';
+import { hasAutoPipeline } from '../pipelines/auto-classes.js';
 import type { InspectFlags } from './inspect.js';
 
 export interface ComponentReport {

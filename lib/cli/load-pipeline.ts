@@ -12,12 +12,8 @@ import { AutoencoderTiny } from '../networks/autoencoder-tiny.js';
 import { ControlNetModel } from '../networks/controlnet.js';
 import { Network } from '../networks/network.js';
 import { resolvePlacement } from '../options.js';
-import {
-  AutoPipelineForImage2Image,
-  AutoPipelineForText2Image,
-  type ImageToImagePipeline,
-  type TextToImagePipeline,
-} from '../pipelines/auto.js';
+import { AutoPipelineForImage2Image, AutoPipelineForText2Image } from '../pipelines/auto.js';
+import type { ImageToImagePipeline, TextToImagePipeline } from '../pipelines/auto-classes.js';
 import type { LoadProgress } from '../pipelines/components.js';
 import type { DiffusionPipeline } from '../pipelines/pipeline.js';
 import { StableDiffusionPipeline } from '../pipelines/stable-diffusion-text2img.js';
@@ -69,7 +65,7 @@ export function accessOf(flags: ModelFlags, loading: LoadingProgress) {
   return { localFilesOnly: offline, revision, signal, onProgress: loading.report };
 }
 
-export function isSingleFile(model: string): boolean {
+function isSingleFile(model: string): boolean {
   return /\.(safetensors|ckpt)$/i.test(model);
 }
 
@@ -147,7 +143,7 @@ async function loadControlNets(
     // A revision is that of the checkpoint.
     const { revision: _, ...rest } = access;
     const net = isSingleFile(path)
-      ? await ControlNetModel.fromSingleFile(path, { dtype, device })
+      ? await ControlNetModel.fromSingleFile(path, { dtype, device, ...rest })
       : await ControlNetModel.fromPretrained(path, { dtype, device, variant, ...rest });
     nets.push(net);
     held.push(net);

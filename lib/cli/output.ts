@@ -27,7 +27,7 @@ export function printJson(value: object): void {
   printResult(JSON.stringify(value, jsonValue));
 }
 
-export function jsonValue(_: string, value: unknown): unknown {
+function jsonValue(_: string, value: unknown): unknown {
   if (typeof value !== 'bigint') return value;
   const number = Number(value);
   return Number.isSafeInteger(number) ? number : `${value}`;

@@ -1,4 +1,5 @@
 // What img2img and txt2img do.
+import { checkInteger } from '../checks.js';
 import { InvalidArgumentError } from '../errors.js';
 import { type Image, loadImage } from '../image.js';
 import {
@@ -59,11 +60,7 @@ async function plan(flags: GenerateFlags, inputs: readonly Input[] | undefined):
   const second = perPrompt(flags.prompt2, prompts, '--prompt-2');
   const negative2 = perPrompt(flags.negativePrompt2, prompts, '--negative-prompt-2');
   const { numImages = 1, controlImage = [] } = flags;
-  if (!(Number.isSafeInteger(numImages) && numImages > 0)) {
-    throw new InvalidArgumentError(
-      `Expected a whole number of at least 1 for --num-images but received ${numImages}.`,
-    );
-  }
+  checkInteger(numImages, '--num-images', 1);
   return planJobs({
     flags,
     inputs,

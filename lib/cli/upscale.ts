@@ -32,7 +32,7 @@ export function addUpscale(program: Command): void {
       `x4: noise added to the small picture, 0 to 350 (default: ${familyDefaults.upscaleX4.noiseLevel})`,
       number,
     );
-  addModelFlags(command);
+  addModelFlags(command, { upscale: true });
   addPromptFlags(command, { required: false });
   addSamplingFlags(command, { upscale: true });
   addMachineFlags(command);

@@ -4,7 +4,7 @@ import { dirname, extname } from 'node:path';
 
 import { InvalidArgumentError as CommanderArgumentError } from 'commander';
 
-export const pictureEndings: readonly string[] = ['.png', '.jpg', '.jpeg', '.webp'];
+const pictureEndings: readonly string[] = ['.png', '.jpg', '.jpeg', '.webp'];
 
 export function number(text: string): number {
   const value = Number(text);

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { open, realpath, rename, rm } from 'node:fs/promises';
 import { basename, dirname, extname, join } from 'node:path';
 import type { Sharp } from 'sharp';
+import { checkKnownOptions } from '../checks.js';
 import { expected, ImageError } from '../errors.js';
 
 /** File formats that pictures are written in. */
@@ -26,8 +27,10 @@ const defaultQuality = 95;
 export async function encodeImage(
   picture: Sharp,
   format: ImageFormat,
-  { quality = defaultQuality }: SaveOptions,
+  given: SaveOptions,
 ): Promise<Buffer> {
+  checkKnownOptions(given, ['quality'], 'A picture that is written');
+  const { quality = defaultQuality } = given;
   if (!formats.includes(format)) throw expected(`one of ${formats.join(', ')}`, 'format', format);
   if (!Number.isInteger(quality) || quality < 1 || quality > 100) {
     throw expected('a whole number between 1 and 100', 'quality', quality);

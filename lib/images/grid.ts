@@ -1,3 +1,4 @@
+import { checkInteger, checkKnownOptions } from '../checks.js';
 import { expected, InvalidArgumentError } from '../errors.js';
 import { Image } from './image.js';
 
@@ -36,10 +37,13 @@ export function makeImageGrid(
   colCount?: number,
   side?: number,
 ): Image {
+  if (typeof options !== 'number') {
+    checkKnownOptions(options, ['rows', 'cols', 'resize'], 'makeImageGrid');
+  }
   const { rows, cols, resize } =
     typeof options === 'number' ? { rows: options, cols: colCount, resize: side } : options;
-  const rowCount = checkCount(rows, 'rows');
-  const columns = checkCount(cols, 'cols');
+  const rowCount = checkInteger(rows, 'rows', 1);
+  const columns = checkInteger(cols, 'cols', 1);
   checkImages(images, rowCount, columns);
   const cells = resize === undefined ? images : images.map((image) => image.resize(resize, resize));
   const { width, height } = cells[0] as Image;
@@ -68,11 +72,6 @@ function paste(canvas: Canvas, image: Image, left: number, top: number): void {
     const row = image.data.subarray(from, from + rowLength);
     canvas.data.set(row, ((top + y) * canvas.width + left) * 3);
   }
-}
-
-function checkCount(value: unknown, name: string): number {
-  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 1) return value;
-  throw expected('a whole number of at least 1', name, value);
 }
 
 function checkImages(images: readonly Image[], rows: number, cols: number): void {

@@ -1,4 +1,5 @@
 import type { Sharp } from 'sharp';
+import { checkKnownOptions } from '../checks.js';
 import { expected } from '../errors.js';
 import { encodeImage, type ImageFormat, type SaveOptions, saveImage } from './encode.js';
 import { reduce } from './reduce.js';
@@ -75,6 +76,7 @@ export class Image {
    * @throws InvalidArgumentError (ERR_INVALID_ARGUMENT)
    */
   resize(width: number, height: number, options: ResizeOptions = {}): Image {
+    checkKnownOptions(options, ['filter', 'reducingGap'], 'resize');
     const { filter = 'bicubic', reducingGap } = options;
     checkSide(width, 'width');
     checkSide(height, 'height');

@@ -1,4 +1,5 @@
 import type { Sharp } from 'sharp';
+import { checkKnownOptions, checkSignal } from '../checks.js';
 import { expected } from '../errors.js';
 import { type DecodeOptions, decode, isSharp } from './decode.js';
 import { defaultPixelLimit, Image } from './image.js';
@@ -23,6 +24,15 @@ export interface LoadImageOptions {
   signal?: AbortSignal;
 }
 
+const optionNames: readonly (keyof LoadImageOptions)[] = [
+  'background',
+  'limitInputPixels',
+  'limitInputBytes',
+  'timeout',
+  'applyColorProfile',
+  'signal',
+];
+
 /**
  * Reads a picture: from a file path, a `file:`, `http:`, `https:` or `data:` address, the bytes of
  * a file, or a sharp instance. An `Image` is given back as it is.
@@ -42,7 +52,9 @@ export async function loadImage(
   source: ImageSource,
   options: LoadImageOptions = {},
 ): Promise<Image> {
+  checkKnownOptions(options, optionNames, 'loadImage');
   const { signal, limitInputBytes = 256 * 2 ** 20, timeout = 60_000 } = options;
+  checkSignal(signal);
   signal?.throwIfAborted();
   const decodeOptions: DecodeOptions = {
     background: parseColor(options.background ?? '#ffffff'),

@@ -1,4 +1,4 @@
-import { expected, InvalidArgumentError } from '../errors.js';
+import { expected, expectedShape, InvalidArgumentError } from '../errors.js';
 import { Image } from './image.js';
 import type { ResizeFilter } from './resample.js';
 
@@ -75,7 +75,7 @@ function valuesOfBytes(normalize: boolean): Float32Array {
 export function postprocessToImages(data: Float32Array, shape: readonly number[]): Image[] {
   const [count = 0, channels = 0, height = 0, width = 0] = shape;
   if (shape.length !== 4 || channels !== 3 || data.length !== count * 3 * height * width) {
-    throw expected('pixels of the shape [B,3,H,W]', 'data', `[${shape.join(', ')}]`);
+    throw expectedShape(['B', 3, 'H', 'W'], 'data', shape);
   }
   const area = height * width;
   return Array.from({ length: count }, (_, n) => {

@@ -1,7 +1,8 @@
 import { linearCombination } from '../ops.js';
 import type { Tensor } from '../tensor.js';
 import { Autoencoder } from './autoencoder.js';
-import { type LoadNetworkOptions, Network } from './network.js';
+import type { LoadNetworkOptions } from './load-entries.js';
+import { Network } from './network.js';
 import { runOverlaid } from './tiling.js';
 import { numberOr } from './unet.js';
 

@@ -49,8 +49,8 @@ export class Autoencoder {
   }
 
   /**
-   * Scaled latents [B,C,H/f,W/f], in the network's dtype unless `drawsInFloat32`, of pixels [B,3,H,W] in −1..1: a sample of
-   * the posterior, drawn from one generator for the batch or from one per picture.
+   * Scaled latents [B,C,H/f,W/f], in the network's dtype unless `drawsInFloat32`, of pixels [B,3,H,W] in
+   * −1..1: a sample of the posterior, drawn from one generator for the batch or from one per picture.
    */
   async encode(pixels: Tensor, generator: Generator | readonly Generator[]): Promise<Tensor> {
     using placed = this.placed(pixels);

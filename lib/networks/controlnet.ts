@@ -7,10 +7,11 @@ import {
 import { openSingleFile } from '../checkpoints/single-file.js';
 import { CheckpointError } from '../errors.js';
 import { concat, full, mean, narrow } from '../ops.js';
-import { checkBoolean, checkKnownOptions, resolvePlacement } from '../options.js';
+import { checkBoolean, checkKnownOptions, checkVariant, resolvePlacement } from '../options.js';
 import type { DType, Tensor } from '../tensor.js';
 import { canonicalArchitecture } from './architecture.js';
-import { type LoadNetworkOptions, Network } from './network.js';
+import type { LoadNetworkOptions } from './load-entries.js';
+import { Network } from './network.js';
 import type { UNetConditions, UNetResiduals } from './unet.js';
 
 /** Options of `ControlNetModel.fromPretrained`. */
@@ -31,8 +32,11 @@ export interface LoadControlNetOptions extends HubOptions {
 
 /** Options of `ControlNetModel.fromSingleFile`. */
 export interface SingleFileControlNetOptions
-  extends Pick<LoadControlNetOptions, 'dtype' | 'device'> {
-  /** Folder of a ControlNet, for its `config.json`; needed where the figures are not the usual ones. */
+  extends Omit<LoadControlNetOptions, 'variant' | 'trustTorchScript'> {
+  /**
+   * A ControlNet, a folder or a name on the hub, for its `config.json`; needed where the figures are not
+   * the usual ones.
+   */
   config?: string;
 }
 
@@ -117,6 +121,7 @@ export class ControlNetModel {
     checkKnownOptions(options, known, 'fromPretrained');
     const { dtype, device, variant, trustTorchScript, ...access } = options;
     checkBoolean(trustTorchScript, 'trustTorchScript');
+    checkVariant(variant);
     const placement = resolvePlacement({ dtype, device });
     const { folder, snapshot } = await resolveCheckpoint(path, access);
     const part = { folder: '', className: 'ControlNetModel' };
@@ -126,18 +131,18 @@ export class ControlNetModel {
 
   /**
    * Loads a ControlNet that is one `.safetensors` or `.ckpt` file, in the layout of the original
-   * implementation or in diffusers' own.
+   * implementation or in diffusers' own: a path, `'org/name/file'` on the hub, or its address there.
    *
-   * @throws CheckpointError, UntrustedFileError, ProgramNotFoundError, InvalidArgumentError
+   * @throws CheckpointError, HubError, UntrustedFileError, ProgramNotFoundError, InvalidArgumentError
    */
   static async fromSingleFile(
     path: string,
     options: SingleFileControlNetOptions = {},
   ): Promise<ControlNetModel> {
-    checkKnownOptions(options, ['dtype', 'device', 'config'], 'fromSingleFile');
-    const { dtype, device, config } = options;
+    checkKnownOptions(options, ['dtype', 'device', 'config', ...hubAccessNames], 'fromSingleFile');
+    const { dtype, device, config, ...access } = options;
     const placement = resolvePlacement({ dtype, device });
-    const { file, className, components } = await openSingleFile(path, { config });
+    const { file, className, components } = await openSingleFile(path, { config, access });
     const part = components.get('controlnet');
     if (part === undefined) {
       throw new CheckpointError(`${file} is a ${className}, expected a ControlNetModel.`);

@@ -5,19 +5,14 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { chooseWeights } from '../checkpoints/weights.js';
+import type { GraphStatus, NativeForeign, NativeNetwork, NativeTensor } from '../core.js';
 import { CheckpointError, InvalidArgumentError, UntrustedFileError } from '../errors.js';
-import {
-  callAsync,
-  type GraphStatus,
-  type NativeForeign,
-  type NativeNetwork,
-  type NativeTensor,
-} from '../native.js';
+import { callAsync } from '../native.js';
 import type { DType } from '../tensor.js';
 import { checkInputs, fillPackage, type PackageInput } from './package.js';
 
-export const scriptFile = 'model.pt';
-export const packageFile = 'model.pt2';
+const scriptFile = 'model.pt';
+const packageFile = 'model.pt2';
 
 export interface ForeignOptions {
   dtype: DType;

@@ -1,5 +1,5 @@
 // What is told of recorded runs.
-import type { GraphStatus, NativeNetwork } from '../native.js';
+import type { GraphStatus, NativeNetwork } from '../core.js';
 
 export function sumOfGraphs(statuses: readonly GraphStatus[]): GraphStatus {
   const sum = (pick: (status: GraphStatus) => number) =>

@@ -1,70 +1,19 @@
 // A loaded network: its programs, filled with a checkpoint's weights, on one device in one dtype.
-import { join } from 'node:path';
-
-import { type JsonObject, readJsonObject } from '../checkpoints/json.js';
-import type { StoredTensor } from '../checkpoints/stored-tensor.js';
-import { readWeights } from '../checkpoints/weights.js';
-import { DisposedError, TorchbrushError } from '../errors.js';
+import type { JsonObject } from '../checkpoints/json.js';
+import type { GraphStatus, OperatorTime, WeightUpdate } from '../core.js';
+import { DisposedError } from '../errors.js';
+import type { DType, Tensor } from '../tensor.js';
+import type { Inputs } from './batching.js';
+import { type Entry, mismatch } from './entry.js';
+import { sumOfGraphs } from './graphs.js';
 import {
-  callAsync,
-  type GraphStatus,
-  isBatching,
-  type NativeNetwork,
-  type NativeTensor,
-  type OffloadMode,
-  type OperatorTime,
-  type WeightUpdate,
-} from '../native.js';
-import { type DType, Tensor } from '../tensor.js';
-import { Batching } from './batching.js';
-import { checkComponentConfig, checkFigures, readComponentConfig } from './component-config.js';
-import { loadForeign } from './foreign.js';
-import { sumOfGraphs, warnOfFault } from './graphs.js';
-import { isSimulatingAccelerator, Residence } from './offload.js';
-import { place } from './place.js';
-import { type LoadedProgram, loadPrograms } from './programs.js';
-
-export interface LoadNetworkOptions {
-  /** Format of weights and results, whatever the files have; not float16 on the CPU. */
-  dtype: DType;
-  /** `'cpu'` or `'cuda:0'`; not `'auto'`. */
-  device: string;
-  /** Takes the weight files of a variant, such as `'fp16'`, where there are some. */
-  variant?: string | undefined;
-  /** Where the weights are between runs; `'none'`, on the device, unless given. */
-  offload?: OffloadMode | undefined;
-  /** Whether code in the folder may run; see `loadForeign`. */
-  trustTorchScript?: boolean | undefined;
-}
-
-/** All that a network is made of. */
-export interface NetworkSource {
-  className: string;
-  /** As a config.json has it, snake_case. */
-  config: JsonObject;
-  /** Under today's names. */
-  tensors: Map<string, StoredTensor>;
-  /** The folder or file it comes from, for messages. */
-  origin: string;
-}
-
-interface EntryParts {
-  native: NativeNetwork;
-  residence: Residence;
-  /** Called after each run. */
-  afterRun?: (() => void) | undefined;
-  inputs: readonly string[];
-  optionalInputs: ReadonlySet<string>;
-  /** Undefined where only a run shows their names. */
-  outputs: readonly string[] | undefined;
-  /** Shapes of the parameters, by name. */
-  parameters: ReadonlyMap<string, readonly number[]>;
-}
-
-interface Entry extends EntryParts {
-  /** Runs that wait to go through together. */
-  batching: Batching;
-}
+  fillEntries,
+  type LoadedEntries,
+  type LoadNetworkOptions,
+  loadEntries,
+  type NetworkSource,
+} from './load-entries.js';
+import type { Residence } from './offload.js';
 
 /**
  * Networks are shared between pipelines and counted: `retain()` before keeping one, `dispose()` when
@@ -85,17 +34,15 @@ export class Network {
 
   private constructor(
     className: string,
-    config: JsonObject,
-    options: LoadNetworkOptions,
-    entries: Map<string, Entry>,
-    residence: Residence,
+    { config, entries, residence }: LoadedEntries,
+    { dtype, device }: LoadNetworkOptions,
   ) {
     this.className = className;
     this.config = Object.freeze(config);
-    this.dtype = options.dtype;
-    this.device = options.device;
-    this.#entries = entries;
+    this.dtype = dtype;
+    this.device = device;
     this.residence = residence;
+    this.#entries = entries;
   }
 
   /**
@@ -108,19 +55,8 @@ export class Network {
     className: string,
     options: LoadNetworkOptions,
   ): Promise<Network> {
-    const own = await Network.#loadForeign(folder, className, options);
-    if (own !== undefined) return own;
-    const { config, architecture } = await readComponentConfig(folder, className);
-    const programs = await loadPrograms(architecture, folder);
-    const { tensors, isVariant } = await readWeights(folder, className, options.variant);
-    if (!isVariant && options.variant !== undefined) {
-      process.emitWarning(
-        `${folder} has no variant '${options.variant}': its plain files are used.`,
-        { code: 'TORCHBRUSH_NO_VARIANT' },
-      );
-    }
-    const source = { className, config, tensors, origin: folder };
-    return await Network.#fill(programs, source, options);
+    const loaded = await loadEntries(folder, className, options);
+    return new Network(className, loaded, options);
   }
 
   /**
@@ -129,68 +65,7 @@ export class Network {
    * @throws CheckpointError, ProgramNotFoundError
    */
   static async fromWeights(source: NetworkSource, options: LoadNetworkOptions): Promise<Network> {
-    const { origin, className, config } = source;
-    const { architecture } = checkComponentConfig(origin, className, config);
-    return await Network.#fill(await loadPrograms(architecture, origin), source, options);
-  }
-
-  static async #loadForeign(
-    folder: string,
-    className: string,
-    options: LoadNetworkOptions,
-  ): Promise<Network | undefined> {
-    const path = join(folder, 'config.json');
-    const loaded = await loadForeign(folder, className, options);
-    if (loaded === undefined) return undefined;
-    const natives = loaded.map(({ native }) => native);
-    const residence = new Residence(() => natives, 'none');
-    try {
-      const config = await readJsonObject(path);
-      checkFigures(path, config);
-      const entries = loaded.map(({ name, ...parts }): [string, Entry] => {
-        return [name, withBatching({ ...parts, residence, parameters: new Map() })];
-      });
-      return new Network(className, config, options, new Map(entries), residence);
-    } catch (error) {
-      for (const native of natives) native.dispose();
-      throw error;
-    }
-  }
-
-  static async #fill(
-    programs: Map<string, LoadedProgram>,
-    { className, config, tensors, origin }: NetworkSource,
-    options: LoadNetworkOptions,
-  ): Promise<Network> {
-    const placements = place(programs, tensors, className, origin);
-    const entries = new Map<string, Entry>();
-    const { device, dtype, offload = 'none' } = options;
-    const natives = () => [...entries.values()].map(({ native }) => native);
-    const residence = new Residence(natives, offload);
-    try {
-      for (const [name, { record, native }] of programs) {
-        const filled = placements.get(name) ?? [];
-        const network = await callAsync((core) =>
-          core.createNetwork(native, filled, device, dtype, offload, isSimulatingAccelerator()),
-        );
-        const parameters = new Map(native.parameters.map(({ name, shape }) => [name, shape]));
-        const { inputs, outputs } = record;
-        const optionalInputs = new Set(record.optionalInputs);
-        const entry: EntryParts = {
-          native: network,
-          residence,
-          inputs,
-          optionalInputs,
-          outputs,
-          parameters,
-        };
-        entries.set(name, withBatching(entry));
-      }
-    } catch (error) {
-      for (const entry of entries.values()) entry.native.dispose();
-      throw error;
-    }
-    return new Network(className, config, options, entries, residence);
+    return new Network(source.className, await fillEntries(source, options), options);
   }
 
   /** The names of the inputs that an entry takes, those included that it can do without. */
@@ -207,14 +82,8 @@ export class Network {
    * Runs an entry and gives the named outputs, which the caller disposes. Operators that no named
    * output needs are left out, and so is what an absent optional input would be added to.
    */
-  async run(
-    entry: string,
-    inputs: Readonly<Record<string, Tensor>>,
-    outputs: readonly string[],
-  ): Promise<Tensor[]> {
-    const program = this.#entry(entry);
-    this.#check(program, inputs, outputs);
-    return await pass(program, inputs, outputs);
+  async run(entry: string, inputs: Inputs, outputs: readonly string[]): Promise<Tensor[]> {
+    return await this.#entry(entry).run(inputs, outputs);
   }
 
   /**
@@ -222,31 +91,17 @@ export class Network {
    * row that holds for the whole batch. Runs that wait at the same time go through as one batch, so the
    * last bits of the results may depend on who else waits.
    */
-  async runTogether(
-    entry: string,
-    inputs: Readonly<Record<string, Tensor>>,
-    outputs: readonly string[],
-  ): Promise<Tensor[]> {
-    if (!isBatching()) return await this.run(entry, inputs, outputs);
-    const program = this.#entry(entry);
-    this.#check(program, inputs, outputs);
-    return await program.batching.run(inputs, outputs);
+  async runTogether(entry: string, inputs: Inputs, outputs: readonly string[]): Promise<Tensor[]> {
+    return await this.#entry(entry).runTogether(inputs, outputs);
   }
 
   /** Runs an entry for its time alone: what its operators took, the longest first. */
   async profile(
     entry: string,
-    inputs: Readonly<Record<string, Tensor>>,
+    inputs: Inputs,
     outputs: readonly string[],
   ): Promise<OperatorTime[]> {
-    const program = this.#entry(entry);
-    this.#check(program, inputs, outputs);
-    const wanted = places(program, outputs);
-    const times = await callAsync(() => {
-      program.residence.beforeRun();
-      return program.native.profile(handles(program, inputs), wanted);
-    });
-    return times.sort((a, b) => b.seconds - a.seconds);
+    return await this.#entry(entry).profile(inputs, outputs);
   }
 
   /** How often each operator occurs in a run with the named inputs; for tests and inspection. */
@@ -255,36 +110,7 @@ export class Network {
     inputs: readonly string[],
     outputs: readonly string[],
   ): Record<string, number> {
-    const program = this.#entry(entry);
-    const given = program.inputs.map((name) => inputs.includes(name));
-    this.#checkOutputs(program, outputs);
-    return program.native.operators(given, places(program, outputs));
-  }
-
-  #entry(name: string): Entry {
-    if (this.#holders === 0) throw new DisposedError(`The ${this.className} has been disposed.`);
-    const entry = this.#entries.get(name);
-    if (entry === undefined) throw this.#mismatch(`has no program "${name}"`);
-    return entry;
-  }
-
-  #check(entry: Entry, inputs: Readonly<Record<string, Tensor>>, outputs: readonly string[]): void {
-    const unknown = Object.keys(inputs).find((name) => !entry.inputs.includes(name));
-    if (unknown !== undefined) throw this.#mismatch(`has no input ${unknown}`);
-    const missing = entry.inputs.find(
-      (name) => inputs[name] === undefined && !entry.optionalInputs.has(name),
-    );
-    if (missing !== undefined) throw this.#mismatch(`needs the input ${missing}`);
-    this.#checkOutputs(entry, outputs);
-  }
-
-  #checkOutputs(entry: Entry, outputs: readonly string[]): void {
-    const unknown = outputs.find((name) => entry.outputs?.includes(name) === false);
-    if (unknown !== undefined) throw this.#mismatch(`has no output ${unknown}`);
-  }
-
-  #mismatch(problem: string): TorchbrushError {
-    return new TorchbrushError(`The ${this.className} ${problem}.`, { code: 'ERR_PROGRAM' });
+    return this.#entry(entry).operators(inputs, outputs);
   }
 
   get disposed(): boolean {
@@ -310,10 +136,7 @@ export class Network {
    */
   async updateWeights(updates: readonly WeightUpdate[]): Promise<void> {
     for (const { parameter } of updates) this.#lengths.delete(parameter);
-    await this.#change(({ native, parameters }) => {
-      const own = updates.filter(({ parameter }) => parameters.has(parameter));
-      return own.length > 0 ? native.updateWeights(own) : undefined;
-    });
+    await this.#change((entry) => entry.updateWeights(updates));
   }
 
   /**
@@ -325,24 +148,11 @@ export class Network {
     const base = this.parameters.get(parameter)?.[0] ?? 0;
     this.#lengths.set(parameter, Math.max(base, first + count));
     try {
-      await this.#change(({ native, parameters }) =>
-        parameters.has(parameter) ? native.replaceRows(parameter, first, rows.native) : undefined,
-      );
+      await this.#change((entry) => entry.replaceRows(parameter, first, rows));
     } catch (error) {
       this.#lengths.delete(parameter);
       throw error;
     }
-  }
-
-  /** The same change in every program, with no run in between. */
-  async #change(change: (entry: Entry) => Promise<void> | undefined): Promise<void> {
-    if (this.#holders === 0) throw new DisposedError(`The ${this.className} has been disposed.`);
-    const changes = [...this.#entries.values()].map((entry) => {
-      entry.batching.flush();
-      return callAsync(async () => change(entry));
-    });
-    const failed = (await Promise.allSettled(changes)).find(({ status }) => status === 'rejected');
-    if (failed?.status === 'rejected') throw failed.reason;
   }
 
   /**
@@ -352,23 +162,19 @@ export class Network {
    * @returns whether the device can
    */
   async useGraphs(limit: number): Promise<boolean> {
-    if (this.#holders === 0) throw new DisposedError(`The ${this.className} has been disposed.`);
-    const entries = [...this.#entries.values()];
-    for (const entry of entries) {
-      if (!(await callAsync(() => entry.native.useGraphs(limit)))) return false;
-      entry.afterRun ??= warnOfFault(this.className, entry.native);
+    for (const entry of [...this.#held().values()]) {
+      if (!(await entry.useGraphs(limit))) return false;
     }
     return true;
   }
 
   /** What became of the runs since `useGraphs`, of all programs together. */
   get graphs(): GraphStatus {
-    if (this.#holders === 0) throw new DisposedError(`The ${this.className} has been disposed.`);
-    return sumOfGraphs([...this.#entries.values()].map(({ native }) => native.graphStatus()));
+    return sumOfGraphs([...this.#held().values()].map(({ graphs }) => graphs));
   }
 
   retain(): void {
-    if (this.#holders === 0) throw new DisposedError(`The ${this.className} has been disposed.`);
+    this.#held();
     this.#holders += 1;
   }
 
@@ -376,41 +182,25 @@ export class Network {
     if (this.#holders === 0) return;
     this.#holders -= 1;
     if (this.#holders > 0) return;
-    for (const { native, batching } of this.#entries.values()) {
-      batching.flush();
-      native.dispose();
-    }
+    for (const entry of this.#entries.values()) entry.dispose();
     this.#entries.clear();
   }
-}
 
-function withBatching(entry: EntryParts): Entry {
-  const batching = new Batching((given, wanted) => pass(entry, given, wanted));
-  // The same object: what is called after each run is known later.
-  return Object.assign(entry, { batching });
-}
+  /** The same change in every program, with no run in between. */
+  async #change(change: (entry: Entry) => Promise<void>): Promise<void> {
+    const changes = [...this.#held().values()].map(change);
+    const failed = (await Promise.allSettled(changes)).find(({ status }) => status === 'rejected');
+    if (failed?.status === 'rejected') throw failed.reason;
+  }
 
-/** One pass, as soon as those before it are done. */
-async function pass(
-  entry: EntryParts,
-  inputs: Readonly<Record<string, Tensor>>,
-  outputs: readonly string[],
-): Promise<Tensor[]> {
-  const results = await callAsync(() => {
-    entry.residence.beforeRun();
-    return entry.native.run(handles(entry, inputs), places(entry, outputs), outputs);
-  });
-  entry.afterRun?.();
-  return results.map((native) => new Tensor(native));
-}
+  #entry(name: string): Entry {
+    const entry = this.#held().get(name);
+    if (entry === undefined) throw mismatch(this.className, `has no program "${name}"`);
+    return entry;
+  }
 
-function handles(
-  entry: EntryParts,
-  inputs: Readonly<Record<string, Tensor>>,
-): (NativeTensor | null)[] {
-  return entry.inputs.map((name) => inputs[name]?.native ?? null);
-}
-
-function places(entry: EntryParts, outputs: readonly string[]): number[] {
-  return outputs.map((name) => entry.outputs?.indexOf(name) ?? -1);
+  #held(): Map<string, Entry> {
+    if (this.#holders === 0) throw new DisposedError(`The ${this.className} has been disposed.`);
+    return this.#entries;
+  }
 }

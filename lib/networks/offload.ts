@@ -1,5 +1,6 @@
 // Weights that are not always on the device. The native side moves them; here stands when they go.
-import { callAsync, type NativeNetwork, type OffloadMode } from '../native.js';
+import type { NativeNetwork, OffloadMode } from '../core.js';
+import { callAsync } from '../native.js';
 
 let isSimulated = false;
 

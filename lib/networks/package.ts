@@ -1,7 +1,8 @@
 // AOTInductor packages: what the exporter wrote down about them, and the weights that they need.
 import { readWeights } from '../checkpoints/weights.js';
+import type { NativeForeign, NativeTensor, Placement } from '../core.js';
 import { CheckpointError, TorchbrushError } from '../errors.js';
-import { callAsync, type NativeForeign, type NativeTensor, type Placement } from '../native.js';
+import { callAsync } from '../native.js';
 import type { DType } from '../tensor.js';
 
 export interface PackageInput {

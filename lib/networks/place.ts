@@ -1,8 +1,8 @@
 // Which of a checkpoint's tensors fills which parameter of which program.
 import { isHarmless } from '../checkpoints/layouts.js';
 import { type StoredTensor, withoutTrailingOnes } from '../checkpoints/stored-tensor.js';
+import type { Placement } from '../core.js';
 import { CheckpointError } from '../errors.js';
-import type { Placement } from '../native.js';
 import type { LoadedProgram } from './programs.js';
 
 /**

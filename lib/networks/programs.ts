@@ -8,8 +8,9 @@ import { promisify } from 'node:util';
 import { brotliDecompress } from 'node:zlib';
 
 import { readJsonObject } from '../checkpoints/json.js';
+import type { Core, NativeProgram } from '../core.js';
 import { ProgramNotFoundError, TorchbrushError } from '../errors.js';
-import { type Core, callAsync, type NativeProgram, native } from '../native.js';
+import { callAsync, native } from '../native.js';
 import { packageRoot } from '../package-root.js';
 import type { Architecture } from './architecture.js';
 

@@ -8,7 +8,8 @@ import type { Image } from '../images/image.js';
 import { concat, full, narrow } from '../ops.js';
 import { Tensor } from '../tensor.js';
 import { canonicalArchitecture } from './architecture.js';
-import { type LoadNetworkOptions, Network } from './network.js';
+import type { LoadNetworkOptions } from './load-entries.js';
+import { Network } from './network.js';
 
 /** Options of `SafetyChecker.load`. */
 export interface LoadSafetyCheckerOptions extends LoadNetworkOptions {

@@ -33,7 +33,10 @@ export class UNet {
   readonly network: Network;
   /** Channels of its input: those of the latents and, in upscalers, of what stands beside them. */
   readonly inChannels: number;
-  /** Side of the latents it was trained on, in latent pixels (64 for 512×512); sets the default picture size. */
+  /**
+   * Side of the latents it was trained on, in latent pixels (64 for 512×512); sets the default picture
+   * size.
+   */
   readonly sampleSize: number;
   /** What the sides of the latents must be a multiple of; 1 where up-sampling follows the way down. */
   readonly multipleOf: number;

@@ -1,8 +1,11 @@
 // compile(): what makes later runs faster at the cost of the first ones.
+import type { GraphStatus } from '../core.js';
+import { sumOfGraphs } from '../networks/graphs.js';
 import type { Network } from '../networks/network.js';
 import { checkChoice, checkKnownOptions } from '../options.js';
+import { networksOf } from './components.js';
 
-export const compileModes = ['reduce-overhead'] as const;
+const compileModes = ['reduce-overhead'] as const;
 
 /** A mode of {@link CompileOptions}. */
 export type CompileMode = (typeof compileModes)[number];
@@ -37,6 +40,16 @@ export async function compileNetworks(networks: readonly Network[]): Promise<voi
   process.emitWarning(
     `torchbrush has no CUDA companion here, so compile() changes nothing for ${lacking.join(', ')}. In a checkout, "npm run build:addon" makes it where nvcc and a torch for CUDA are.`,
     { code: 'TORCHBRUSH_NO_GRAPHS' },
+  );
+}
+
+/** The graphs of each component that is a network. */
+export function graphsOf(components: object): Record<string, GraphStatus> {
+  return Object.fromEntries(
+    Object.entries(components)
+      .map(([name, part]) => ({ name, networks: networksOf([part]) }))
+      .filter(({ networks }) => networks.length > 0)
+      .map(({ name, networks }) => [name, sumOfGraphs(networks.map(({ graphs }) => graphs))]),
   );
 }
 

@@ -5,8 +5,8 @@ import type { CheckpointFolder } from '../checkpoints/folder.js';
 import type { HubSnapshot } from '../checkpoints/hub.js';
 import type { HubPart } from '../checkpoints/hub-plan.js';
 import type { DownloadProgress, HubAccess } from '../checkpoints/hub-settings.js';
-import { CheckpointError, expected } from '../errors.js';
-import type { OffloadMode } from '../native.js';
+import type { OffloadMode } from '../core.js';
+import { CheckpointError, DisposedError, expected } from '../errors.js';
 import { Network } from '../networks/network.js';
 import type { Placement } from '../options.js';
 import type { Scheduler } from '../schedulers/index.js';
@@ -121,6 +121,14 @@ export function networksOf(components: object): Network[] {
     if (network instanceof Network) networks.add(network);
   }
   return [...networks];
+}
+
+/** The network that stands for all: the one that denoises. */
+export function denoiserOf(components: object): Network {
+  const { unet, prior } = components as { unet?: unknown; prior?: unknown };
+  const [network] = networksOf({ unet, prior });
+  if (network === undefined) throw new DisposedError('The pipeline has no network.');
+  return network;
 }
 
 /** One more holder for each. @throws DisposedError; nothing stays retained then */

@@ -7,10 +7,10 @@ import { defaultPixelLimit } from '../images/image.js';
 import { canonicalArchitecture } from '../networks/architecture.js';
 import type { Autoencoder } from '../networks/autoencoder.js';
 import { ControlNetModel } from '../networks/controlnet.js';
-import type { LoadNetworkOptions } from '../networks/network.js';
+import type { LoadNetworkOptions } from '../networks/load-entries.js';
 import type { UNet } from '../networks/unet.js';
 import { repeatInterleave } from '../ops.js';
-import { checkInteger, checkNumber } from '../options.js';
+import { checkBoolean, checkInteger, checkNumber } from '../options.js';
 import type { SchedulerRun } from '../schedulers/scheduler.js';
 import type { Tensor } from '../tensor.js';
 import type { ComponentKind, ComponentSlot } from './components.js';
@@ -196,7 +196,7 @@ export function checkControl(
     throw expected(`at most ${defaultPixelLimit} pixels`, 'height and width', height * width);
   }
   const { guessMode = false } = options;
-  if (typeof guessMode !== 'boolean') throw expected('true or false', 'guessMode', guessMode);
+  checkBoolean(guessMode, 'guessMode');
   return { parts, guessMode: guessMode || nets[0]?.globalPoolConditions === true };
 }
 

@@ -1,6 +1,6 @@
 // The one denoising loop: for each timestep, scale → network → guidance → scheduler step. Pipelines
 // differ in what comes before it and after it.
-import { expected } from '../errors.js';
+import { expectedShape } from '../errors.js';
 import type { Generator } from '../generator.js';
 import { UNet } from '../networks/unet.js';
 import { concat, divide, linearCombination, multiply, narrow, std } from '../ops.js';
@@ -140,7 +140,7 @@ function replaced(old: Tensor, fresh: unknown): Tensor {
   const { shape, dtype, device } = old;
   const latents = checkTensor(fresh, "onStep's latents", shape.length);
   if (latents.shape.join() !== shape.join()) {
-    throw expected(`[${shape.join(', ')}]`, "onStep's latents", `[${latents.shape.join(', ')}]`);
+    throw expectedShape(shape, "onStep's latents", latents.shape);
   }
   old.dispose();
   if (latents.dtype === dtype && latents.device === device) return latents;

@@ -1,5 +1,5 @@
 // Text-to-image: the size that is asked for, and the noise that drawing starts from.
-import { expected } from '../errors.js';
+import { expected, expectedShape } from '../errors.js';
 import type { Generator } from '../generator.js';
 import { defaultPixelLimit } from '../images/image.js';
 import { noiseLike } from '../networks/autoencoder.js';
@@ -37,7 +37,7 @@ export function checkLatents(latents: unknown, shape: readonly number[]): Tensor
   if (latents === undefined) return undefined;
   const given = checkTensor(latents, 'latents', shape.length);
   if (given.shape.join() === shape.join()) return given;
-  throw expected(`[${shape.join(', ')}]`, 'latents', `[${given.shape.join(', ')}]`);
+  throw expectedShape(shape, 'latents', given.shape);
 }
 
 /** Noise as strong as the run begins with: the caller's, or freshly drawn. */

@@ -1,11 +1,11 @@
 // What every generation has in common: its options, and the way from the first latents to pictures.
-import { InvalidArgumentError } from '../errors.js';
 import type { Generator } from '../generator.js';
 import type { Image } from '../image.js';
 import { postprocessToImages } from '../images/preprocess.js';
 import { SafetyChecker } from '../networks/safety-checker.js';
 import { addScalar, clamp, linearCombination } from '../ops.js';
 import {
+  checkAtMostOne,
   checkChoice,
   checkFunction,
   checkGenerators,
@@ -149,9 +149,7 @@ export function checkGuidanceRescale(options: { guidanceRescale?: number }): num
 /** The schedule that the options ask for. @throws InvalidArgumentError */
 export function startOptions(options: ScheduleOptions, rest: StartOptions = {}): StartOptions {
   const { timesteps, sigmas, numInferenceSteps } = options;
-  if (timesteps !== undefined && sigmas !== undefined) {
-    throw new InvalidArgumentError('Expected one of timesteps and sigmas but received both.');
-  }
+  checkAtMostOne({ timesteps, sigmas });
   if (timesteps !== undefined) return { ...rest, timesteps };
   if (sigmas !== undefined) return { ...rest, sigmas };
   return { ...rest, numInferenceSteps: numInferenceSteps ?? defaults.numInferenceSteps };

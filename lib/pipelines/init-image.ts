@@ -1,7 +1,7 @@
 // The picture that image-to-image starts from: to pixels or latents, then to noisy latents.
 import type { Sharp } from 'sharp';
 
-import { expected, InvalidArgumentError } from '../errors.js';
+import { expected, expectedShape, InvalidArgumentError } from '../errors.js';
 import { Image, loadImage } from '../image.js';
 import { isSharp } from '../images/decode.js';
 import { preprocessImages } from '../images/preprocess.js';
@@ -125,7 +125,7 @@ export function asBatch(image: Tensor, name = 'image'): Tensor {
   const { shape } = image;
   if (shape.length === 4) return image.alias();
   if (shape.length === 3) return reshape(image, [1, ...shape]);
-  throw expected('a Tensor with 3 or 4 dimensions', name, `[${shape.join(', ')}]`);
+  throw expectedShape('a Tensor with 3 or 4 dimensions', name, shape);
 }
 
 /** @throws InvalidArgumentError for what is no picture */
@@ -149,15 +149,10 @@ function fromTensors(items: Tensor[], latentChannels: number, sizing: Sizing): P
     // A single one is not copied: latents go from pipeline to pipeline as they are.
     using all = batches.length === 1 ? first.alias() : concat(batches);
     const [, channels] = all.shape;
-    if (all.size === 0)
-      throw expected('a Tensor that is not empty', name, `[${all.shape.join(', ')}]`);
+    if (all.size === 0) throw expectedShape('a Tensor that is not empty', name, all.shape);
     if (channels === latentChannels) return new PreparedImage('latents', all.alias());
     if (channels === 3) return new PreparedImage('pixels', toPixels(all, sizing));
-    throw expected(
-      `3 channels (pixels) or ${latentChannels} (latents)`,
-      name,
-      `[${all.shape.join(', ')}]`,
-    );
+    throw expectedShape(`3 channels (pixels) or ${latentChannels} (latents)`, name, all.shape);
   } finally {
     for (const item of batches) item.dispose();
   }

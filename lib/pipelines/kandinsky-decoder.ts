@@ -1,6 +1,6 @@
 // From embeddings of pictures to pictures: what all of Kandinsky's decoding pipelines share.
 import { familyDefaults } from '../defaults.js';
-import { expected, InvalidArgumentError } from '../errors.js';
+import { expected, expectedShape, InvalidArgumentError } from '../errors.js';
 import type { UNet } from '../networks/unet.js';
 import { concat, narrow, repeatInterleave } from '../ops.js';
 import { checkTensor } from '../options.js';
@@ -73,7 +73,7 @@ function checkEmbeddingList(value: unknown, name: string, unet: UNet): Tensor[] 
   return list.map((item) => {
     const tensor = checkTensor(item, name, 2);
     if (tensor.shape[1] === width && tensor.size > 0) return tensor;
-    throw expected(`[B, ${width}]`, name, `[${tensor.shape.join(', ')}]`);
+    throw expectedShape(['B', width], name, tensor.shape);
   });
 }
 

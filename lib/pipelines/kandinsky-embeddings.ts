@@ -6,10 +6,10 @@ import {
   checkFunction,
   checkGenerators,
   checkInteger,
-  checkNegativePrompts,
   checkNumber,
   checkPrompt,
   checkSignal,
+  checkTexts,
   defaults,
 } from '../options.js';
 import { rowLength, warnOfTruncation } from '../prompts/encode.js';
@@ -79,7 +79,7 @@ export function checkPriorRequest(
   options: KandinskyPriorOptions,
 ): PriorRequest {
   const prompts = checkPrompt(options.prompt, 'prompt');
-  const negatives = checkNegativePrompts(options.negativePrompt, prompts.length);
+  const negatives = checkTexts(options.negativePrompt, 'negativePrompt', prompts.length);
   const copies = checkInteger(
     options.numImagesPerPrompt ?? defaults.numImagesPerPrompt,
     'numImagesPerPrompt',

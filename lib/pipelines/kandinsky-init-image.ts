@@ -1,5 +1,5 @@
 // The picture that Kandinsky's image-to-image starts from: all to one size, then to noisy latents.
-import { expected, InvalidArgumentError } from '../errors.js';
+import { expected, expectedShape } from '../errors.js';
 import { loadImage } from '../image.js';
 import { preprocessImages } from '../images/preprocess.js';
 import { noiseLike } from '../networks/autoencoder.js';
@@ -49,10 +49,8 @@ async function readOne(
     using onHost = batch.to({ device: 'cpu' });
     return toPixels(onHost, { ...size, multipleOf, filter: 'bicubic', name: 'image' });
   }
-  throw new InvalidArgumentError(
-    `Expected pixels [3, H, W] or [B, 3, H, W] for image but received [${shape.join(', ')}]. ` +
-      'Kandinsky takes no latents: decode them first.',
-  );
+  const hint = 'Kandinsky takes no latents: decode them first.';
+  throw expectedShape('pixels [3, H, W] or [B, 3, H, W]', 'image', shape, hint);
 }
 
 export interface KandinskyInit {

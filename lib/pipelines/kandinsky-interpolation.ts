@@ -1,7 +1,7 @@
 // Mixing pictures and texts into one embedding.
 import type { Sharp } from 'sharp';
 
-import { expected, InvalidArgumentError } from '../errors.js';
+import { expected, expectedShape, InvalidArgumentError } from '../errors.js';
 import { type Image, loadImage } from '../image.js';
 import { preprocessForClip } from '../images/clip-preprocess.js';
 import { linearCombination, repeat } from '../ops.js';
@@ -172,7 +172,7 @@ async function toPixels(
   const shape = [1, 3, side, side];
   if (item instanceof Tensor) {
     if (item.shape.join() === shape.join()) return item.to({ dtype, device });
-    throw expected(`[${shape.join(', ')}]`, 'imagesAndPrompts', `[${item.shape.join(', ')}]`);
+    throw expectedShape(shape, 'imagesAndPrompts', item.shape);
   }
   checkPicture(item, 'imagesAndPrompts');
   const prepared = preprocessForClip([await loadImage(item, { signal })], imageProcessor);

@@ -10,13 +10,15 @@ import type { Tensor } from '../tensor.js';
 import type { PipelineFamily } from './components.js';
 import { startOptions } from './generation.js';
 import {
-  checkRequest,
   type StableDiffusionComponents,
-  type StableDiffusionOptions,
   type StableDiffusionRequest,
   stableDiffusion,
-  stableDiffusionOptionNames,
 } from './stable-diffusion.js';
+import {
+  checkRequest,
+  type StableDiffusionOptions,
+  stableDiffusionOptionNames,
+} from './stable-diffusion-options.js';
 
 export const latentConsistency: PipelineFamily<StableDiffusionComponents> = {
   slots: stableDiffusion.slots,

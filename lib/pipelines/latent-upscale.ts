@@ -35,7 +35,7 @@ import {
 } from './kinds.js';
 import { DiffusionPipeline } from './pipeline.js';
 import {
-  checkTexts,
+  checkUpscalePrompts,
   type TextEmbeddings,
   type UpscalePrompts,
   type UpscaleTextOptions,
@@ -130,7 +130,7 @@ export class StableDiffusionLatentUpscalePipeline extends DiffusionPipeline<Late
     checkKnownOptions(options, knownOptions, 'Upscaling');
     const { components } = this;
     const guidanceScale = checkGuidanceScale(options, defaults.guidanceScale);
-    const texts = checkTexts(options, guidanceScale, components.textEncoder);
+    const texts = checkUpscalePrompts(options, guidanceScale, components.textEncoder);
     const request = checkGeneration(options, texts.count, guidanceScale);
     using run = startRun(
       components.scheduler,

@@ -8,7 +8,7 @@ import {
   hubOptionNames,
 } from '../checkpoints/hub-settings.js';
 import { CheckpointError, expected, InvalidArgumentError } from '../errors.js';
-import { checkBoolean, checkChoice, checkKnownOptions } from '../options.js';
+import { checkBoolean, checkChoice, checkKnownOptions, checkVariant } from '../options.js';
 import type { DType } from '../tensor.js';
 import {
   type ComponentOverrides,
@@ -111,9 +111,7 @@ export function checkLoadingOptions<Components extends ComponentSet>(
   const { variant, offload, trustTorchScript } = options;
   checkBoolean(trustTorchScript, 'trustTorchScript');
   if (offload !== undefined) checkChoice(offload, 'offload', ['model', 'sequential']);
-  if (variant !== undefined && !(typeof variant === 'string' && /^[\w-]+$/.test(variant))) {
-    throw expected("a name such as 'fp16'", 'variant', variant);
-  }
+  checkVariant(variant);
   checkHubAccess(options);
 }
 

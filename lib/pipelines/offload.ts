@@ -1,6 +1,6 @@
 // Which networks of a pipeline share the device, and when a generation is over.
 
-import type { OffloadMode } from '../native.js';
+import type { OffloadMode } from '../core.js';
 import { canOffload, OffloadStages } from '../networks/offload.js';
 import { networksOf } from './components.js';
 

@@ -1,74 +1,29 @@
-import {
-  type AdapterWeight,
-  checkAdapterWeights,
-  checkNames,
-  type FuseLoraOptions,
-  type LoadLoraOptions,
-  LoraAdapters,
-} from '../adapters/lora.js';
-import { adapterFileOptionNames } from '../adapters/tensor-file.js';
-import {
-  type InvertedEncoders,
-  type LoadTextualInversionOptions,
-  loadTextualInversion,
-  TextualInversions,
-} from '../adapters/textual-inversion.js';
-import { type CheckpointFolder, openCheckpointFolder } from '../checkpoints/folder.js';
-import { type HubAccess, hubOptionNames } from '../checkpoints/hub-settings.js';
+// What all pipelines have in common: their making, their parts, and where and how these run.
+import { openCheckpointFolder } from '../checkpoints/folder.js';
 import { openSingleFileCheckpoint } from '../checkpoints/single-file-checkpoint.js';
-import { DisposedError, expected, InvalidArgumentError } from '../errors.js';
-import type { GraphStatus, OffloadMode } from '../native.js';
+import type { GraphStatus, OffloadMode } from '../core.js';
+import { DisposedError, expected } from '../errors.js';
 import { Autoencoder } from '../networks/autoencoder.js';
-import { sumOfGraphs } from '../networks/graphs.js';
 import { MoVQ } from '../networks/movq.js';
-import type { Network } from '../networks/network.js';
-import type { TextEncoder } from '../networks/text-encoder.js';
-import type { UNet } from '../networks/unet.js';
-import {
-  checkChoice,
-  checkInteger,
-  checkKnownOptions,
-  checkScheduler,
-  resolvePlacement,
-} from '../options.js';
+import { checkChoice, checkInteger, checkScheduler } from '../options.js';
 import type { Scheduler } from '../schedulers/index.js';
 import type { DType } from '../tensor.js';
-import type { ClipTokenizer } from '../tokenizer/index.js';
-import { type CompileOptions, checkCompileOptions, compileNetworks } from './compile.js';
-import {
-  type ComponentSet,
-  checkOverrides,
-  loadComponents,
-  networksOf,
-  type PipelineConfig,
-  retainAll,
-} from './components.js';
-import {
-  accessOf,
-  checkLoadingOptions,
-  configOf,
-  type FromPipeOptions,
-  type FromPretrainedOptions,
-  type FromSingleFileOptions,
-  mended,
-  type PipelineClass,
-  sharedComponents,
-  splitConfig,
-  splitConnected,
+import { AdaptablePipeline } from './adaptable.js';
+import { type CompileOptions, checkCompileOptions, compileNetworks, graphsOf } from './compile.js';
+import { type ComponentSet, denoiserOf, networksOf, type PipelineConfig } from './components.js';
+import type {
+  FromPipeOptions,
+  FromPretrainedOptions,
+  FromSingleFileOptions,
+  PipelineClass,
 } from './loading.js';
+import { loadPipeline, sharePipeline } from './make-pipeline.js';
 import { effectiveOffload, offloadPipeline } from './offload.js';
 
-/** The parts that adapters change. */
-interface Adapted {
-  unet: UNet;
-  textEncoder: TextEncoder;
-  textEncoder2: TextEncoder;
-  tokenizer: ClipTokenizer;
-  tokenizer2: ClipTokenizer;
-}
-
 /** What all pipelines share: components, their sharing, and their end. */
-export abstract class DiffusionPipeline<Components extends ComponentSet = ComponentSet> {
+export abstract class DiffusionPipeline<
+  Components extends ComponentSet = ComponentSet,
+> extends AdaptablePipeline {
   /** Values that the checkpoint was published with; camelCase. */
   readonly config: PipelineConfig;
   readonly #components: Components;
@@ -77,6 +32,7 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
 
   /** @internal Takes the components over, each already retained for this pipeline. */
   constructor(components: Components, config: PipelineConfig) {
+    super();
     this.#components = components;
     this.#scheduler = components.scheduler;
     this.config = Object.freeze({ ...config });
@@ -125,25 +81,8 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
     pipe: DiffusionPipeline,
     overrides: FromPipeOptions<NoInfer<Components>> = {},
   ): Promise<Pipeline> {
-    const { family } = this;
     if (!(pipe instanceof DiffusionPipeline)) throw expected('a pipeline', 'pipe', pipe);
-    checkKnownOptions(
-      overrides,
-      [...Object.keys(family.slots), ...Object.keys(family.config)],
-      'fromPipe',
-    );
-    const { config: given, parts } = splitConfig(family, overrides);
-    const config = { ...family.config, ...pipe.config, ...given };
-    const components = sharedComponents(family, pipe, checkOverrides(family, parts));
-    const reason = family.misfit(components, config);
-    if (reason !== undefined) {
-      throw new InvalidArgumentError(`Expected components that fit together, but ${reason}.`);
-    }
-    retainAll(networksOf(components));
-    const made = new this(mended(family, components), config);
-    const { mode } = pipe.#network.residence;
-    if (mode !== 'none') offloadPipeline(made as DiffusionPipeline, mode);
-    return made;
+    return sharePipeline(this, pipe, overrides);
   }
 
   /** The parts, as camelCase names. They belong to the pipeline: do not dispose them. */
@@ -163,12 +102,12 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
 
   /** `'cpu'` or `'cuda:0'`. */
   get device(): string {
-    return this.#network.device;
+    return denoiserOf(this.#components).device;
   }
 
   /** What the networks compute in. */
   get dtype(): DType {
-    return this.#network.dtype;
+    return denoiserOf(this.#components).dtype;
   }
 
   /** Encodes and decodes pictures one by one: less memory for batches, the same numbers. */
@@ -258,156 +197,7 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
 
   /** What became of `compile()`: the graphs of each component that is a network. */
   get graphs(): Record<string, GraphStatus> {
-    const parts = Object.entries(this.components).map(([name, part]): [string, Network[]] => [
-      name,
-      networksOf([part]),
-    ]);
-    return Object.fromEntries(
-      parts
-        .filter(([, networks]) => networks.length > 0)
-        .map(([name, networks]) => [name, sumOfGraphs(networks.map(({ graphs }) => graphs))]),
-    );
-  }
-
-  // Adapters. They change networks, so all pipelines that share those see the change; it takes its
-  // turn between two runs of a network, in the middle of a generation if one is on its way.
-
-  /**
-   * Loads a LoRA file, in the form of diffusers, peft or Kohya, and makes it the active adapter, with
-   * weight 1, of the networks it has layers for. The file must stay where it is while it is loaded.
-   *
-   * @param path A `.safetensors` file, or a folder or a repository on the hub (`'org/name'`) with one.
-   * @throws CheckpointError for a file of another kind, or for another base model; HubError
-   */
-  async loadLoraWeights(path: string, options: LoadLoraOptions = {}): Promise<void> {
-    checkKnownOptions(options, ['adapterName', ...adapterFileOptionNames], 'loadLoraWeights');
-    await this.#lora.load(path, options);
-  }
-
-  /**
-   * Makes these adapters the active ones, several at once if need be, each with its weight: one
-   * number for all, one per adapter, or `{ unet, textEncoder, textEncoder2 }`; 1 unless given.
-   *
-   * @throws InvalidArgumentError for an adapter that is not loaded; CheckpointError for a file that was
-   * changed since. No adapter is active then.
-   */
-  async setAdapters(
-    names: string | readonly string[],
-    weights?: AdapterWeight | readonly AdapterWeight[],
-  ): Promise<void> {
-    const list = checkNames(names, 'adapterNames');
-    await this.#lora.set(list, checkAdapterWeights(list, weights));
-  }
-
-  /** Names of the active adapters. */
-  getActiveAdapters(): string[] {
-    return this.#lora.active;
-  }
-
-  /** Names of all loaded adapters. */
-  getListAdapters(): string[] {
-    return this.#lora.names;
-  }
-
-  /**
-   * Forgets these adapters; active ones leave the weights first. Throws for names that are not
-   * loaded.
-   */
-  async deleteAdapters(names: string | readonly string[]): Promise<void> {
-    await this.#lora.delete(checkNames(names, 'adapterNames'));
-  }
-
-  /** Forgets all adapters. Except for fused ones, the weights are the checkpoint's again, bit for bit. */
-  async unloadLoraWeights(): Promise<void> {
-    const lora = this.#lora;
-    await lora.delete(lora.names);
-  }
-
-  /** Takes adapters out of the weights, and keeps them for `enableLora()`. */
-  async disableLora(): Promise<void> {
-    await this.#lora.enable(false);
-  }
-
-  /** Puts the adapters that `disableLora()` took out back into the weights. */
-  async enableLora(): Promise<void> {
-    await this.#lora.enable(true);
-  }
-
-  /**
-   * Makes the active adapters stay, with their weights times `loraScale`, whatever is set or unloaded
-   * later. No run is the faster for it: adapters are always part of the weights.
-   */
-  async fuseLora(options: FuseLoraOptions = {}): Promise<void> {
-    checkKnownOptions(options, ['loraScale', 'adapterNames'], 'fuseLora');
-    await this.#lora.fuse(options);
-  }
-
-  /** Takes fused adapters out of the weights again. */
-  async unfuseLora(): Promise<void> {
-    await this.#lora.unfuse();
-  }
-
-  /**
-   * Loads a textual inversion: a new word for prompts, `token`, or the name in the file.
-   *
-   * @param path A `.safetensors` file, a `.bin` or `.pt` file as torch.save writes it, or a folder or
-   *   a repository on the hub (`'org/name'`) with one.
-   * @throws CheckpointError for a file of another kind, or for another base model; HubError
-   * @throws UntrustedFileError for a file that could run code in Python
-   */
-  async loadTextualInversion(
-    path: string,
-    options: LoadTextualInversionOptions = {},
-  ): Promise<void> {
-    checkKnownOptions(
-      options,
-      ['token', 'hfToken', ...adapterFileOptionNames],
-      'loadTextualInversion',
-    );
-    await loadTextualInversion(path, options, this.#textualInversions);
-  }
-
-  /** Forgets the named tokens, or all. @throws InvalidArgumentError for one that is not loaded */
-  async unloadTextualInversion(tokens?: string | readonly string[]): Promise<void> {
-    const names = tokens === undefined ? undefined : checkNames(tokens, 'tokens');
-    const encoders = Object.values(this.#textualInversions);
-    const known = encoders.flatMap((encoder) => encoder.tokens);
-    const missing = names?.find((token) => !known.includes(token));
-    if (missing !== undefined) throw expected('a loaded token', 'tokens', missing);
-    for (const encoder of encoders) {
-      await encoder.unload(names?.filter((token) => encoder.tokens.includes(token)));
-    }
-  }
-
-  get #lora(): LoraAdapters {
-    const { unet, textEncoder, textEncoder2 } = this.#adapted;
-    if (unet === undefined) throw this.#notAdaptable();
-    return new LoraAdapters({
-      unet: unet.network,
-      textEncoder: textEncoder?.network,
-      textEncoder2: textEncoder2?.network,
-    });
-  }
-
-  get #textualInversions(): InvertedEncoders {
-    const { textEncoder, tokenizer, textEncoder2, tokenizer2 } = this.#adapted;
-    const encoders: InvertedEncoders = {};
-    if (textEncoder !== undefined && tokenizer !== undefined) {
-      encoders.clip_l = TextualInversions.of(textEncoder.network, tokenizer);
-    }
-    if (textEncoder2 !== undefined && tokenizer2 !== undefined) {
-      encoders.clip_g = TextualInversions.of(textEncoder2.network, tokenizer2);
-    }
-    if (Object.keys(encoders).length === 0) throw this.#notAdaptable();
-    return encoders;
-  }
-
-  get #adapted(): Partial<Adapted> {
-    return this.components as Partial<Adapted>;
-  }
-
-  #notAdaptable(): InvalidArgumentError {
-    return new InvalidArgumentError(`The ${this.constructor.name} has no parts that this changes.`);
+    return graphsOf(this.components);
   }
 
   /** Frees the networks that no other pipeline shares. Safe to call twice. */
@@ -421,14 +211,6 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
     this.dispose();
   }
 
-  /** The network that stands for all: the one that denoises. */
-  get #network() {
-    const { unet, prior } = this.#components as { unet?: unknown; prior?: unknown };
-    const [network] = networksOf({ unet, prior });
-    if (network === undefined) throw new DisposedError('The pipeline has no network.');
-    return network;
-  }
-
   #autoencoders(): (Autoencoder | MoVQ)[] {
     return Object.values(this.#components).filter(
       (part) => part instanceof Autoencoder || part instanceof MoVQ,
@@ -439,40 +221,4 @@ export abstract class DiffusionPipeline<Components extends ComponentSet = Compon
     if (this.#disposed) throw new DisposedError(`The ${this.constructor.name} has been disposed.`);
     offloadPipeline(this, effectiveOffload(mode, this.device));
   }
-}
-
-/** @internal Loads what `open` finds, once the options are checked. */
-export async function loadPipeline<Components extends ComponentSet, Pipeline>(
-  Class: PipelineClass<Components, Pipeline>,
-  options: FromPretrainedOptions<NoInfer<Components>>,
-  open: (access: HubAccess) => Promise<CheckpointFolder>,
-): Promise<Pipeline> {
-  checkLoadingOptions(Class.family, options);
-  const access = accessOf(options);
-  const { dtype, device, variant, onProgress, signal, ...others } = options;
-  const { offload = 'none', trustTorchScript = false, ...rest } = others;
-  for (const name of hubOptionNames) delete rest[name];
-  const { connected, parts: own } = splitConnected(Class.family, rest);
-  const { config: given, parts } = splitConfig(Class.family, own);
-  const overrides = checkOverrides(Class.family, parts);
-  signal?.throwIfAborted();
-  const placement = resolvePlacement({ dtype, device });
-  const mode = effectiveOffload(offload, placement.device);
-  const checkpoint = await open(access);
-  const config = { ...configOf(Class.family, checkpoint), ...given };
-  const components = await loadComponents(Class.family, checkpoint, {
-    ...placement,
-    variant,
-    offload: mode,
-    trustTorchScript,
-    config,
-    overrides,
-    connected,
-    access,
-    onProgress,
-    signal,
-  });
-  const pipe = new Class(mended(Class.family, components), config);
-  if (mode !== 'none') offloadPipeline(pipe as DiffusionPipeline, mode);
-  return pipe;
 }

@@ -12,16 +12,16 @@ import { checkLatents } from './first-noise.js';
 import { type Pictures, startOptions } from './generation.js';
 import { encodeInitImage, latentShape, readInitImage } from './init-image.js';
 import { DiffusionPipeline } from './pipeline.js';
-import {
-  checkRequest,
-  generate,
-  type StableDiffusionOptions,
-  stableDiffusionOptionNames,
-} from './stable-diffusion.js';
+import { generate } from './stable-diffusion.js';
 import {
   type StableDiffusionControlNetComponents,
   stableDiffusionControlNet,
 } from './stable-diffusion-controlnet.js';
+import {
+  checkRequest,
+  type StableDiffusionOptions,
+  stableDiffusionOptionNames,
+} from './stable-diffusion-options.js';
 
 /** Options of image-to-image with ControlNets. */
 export interface ControlNetImageToImageOptions

@@ -14,14 +14,12 @@ import {
 import { checkLatents, firstNoise } from './first-noise.js';
 import { type Pictures, startOptions } from './generation.js';
 import { DiffusionPipeline } from './pipeline.js';
+import { generate, type StableDiffusionComponents, stableDiffusion } from './stable-diffusion.js';
 import {
   checkRequest,
-  generate,
-  type StableDiffusionComponents,
   type StableDiffusionOptions,
-  stableDiffusion,
   stableDiffusionOptionNames,
-} from './stable-diffusion.js';
+} from './stable-diffusion-options.js';
 
 /** What Stable Diffusion pipelines with ControlNets work with. */
 export interface StableDiffusionControlNetComponents

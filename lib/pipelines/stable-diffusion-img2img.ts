@@ -4,14 +4,12 @@ import type { Tensor } from '../tensor.js';
 import { type Pictures, startOptions } from './generation.js';
 import { encodeInitImage, type InitImage, readInitImage } from './init-image.js';
 import { DiffusionPipeline } from './pipeline.js';
+import { generate, type StableDiffusionComponents, stableDiffusion } from './stable-diffusion.js';
 import {
   checkRequest,
-  generate,
-  type StableDiffusionComponents,
   type StableDiffusionOptions,
-  stableDiffusion,
   stableDiffusionOptionNames,
-} from './stable-diffusion.js';
+} from './stable-diffusion-options.js';
 
 /** Options of image-to-image. */
 export interface ImageToImageOptions extends StableDiffusionOptions {

@@ -4,14 +4,12 @@ import type { Tensor } from '../tensor.js';
 import { checkLatents, checkSize, firstNoise } from './first-noise.js';
 import { type Pictures, startOptions } from './generation.js';
 import { DiffusionPipeline } from './pipeline.js';
+import { generate, type StableDiffusionComponents, stableDiffusion } from './stable-diffusion.js';
 import {
   checkRequest,
-  generate,
-  type StableDiffusionComponents,
   type StableDiffusionOptions,
-  stableDiffusion,
   stableDiffusionOptionNames,
-} from './stable-diffusion.js';
+} from './stable-diffusion-options.js';
 
 /** Options of text-to-image. */
 export interface TextToImageOptions extends StableDiffusionOptions {

@@ -1,7 +1,14 @@
 // Options of Stable Diffusion XL that its pipelines share, and their checks.
 import { familyDefaults } from '../defaults.js';
-import { expected, InvalidArgumentError } from '../errors.js';
-import { checkInteger, checkPrompt, checkTensor, defaults } from '../options.js';
+import { expectedShape, InvalidArgumentError } from '../errors.js';
+import {
+  checkAtMostOne,
+  checkExactlyOne,
+  checkPrompt,
+  checkTensor,
+  checkTexts,
+  defaults,
+} from '../options.js';
 import type { XLEmbeddings, XLPromptOptions } from '../prompts/encode-xl.js';
 import { checkWeighting, type Weighting } from '../prompts/weighted-prompts.js';
 import type { Tensor } from '../tensor.js';
@@ -14,7 +21,7 @@ import {
   generationOptionNames,
   type ScheduleOptions,
 } from './generation.js';
-import type { GuidanceManner } from './stable-diffusion.js';
+import { checkClipSkip, type GuidanceManner } from './stable-diffusion-options.js';
 import {
   encodersOf,
   type StableDiffusionXLComponents,
@@ -98,14 +105,15 @@ export function checkXLRequest(
   const toldGuidance = tellGuidance ? components.unet.told(guidanceScale) : undefined;
   const guided = guidanceScale > 1 && toldGuidance === undefined;
   checkTimeIds(options);
-  const { count, ...texts } = checkTexts(components, options, forceZeros);
+  const layers = Math.min(...encodersOf(components).map(({ encoder }) => encoder.layers));
+  const { count, ...texts } = checkPrompts(components, options, forceZeros);
   return {
     ...checkGeneration(options, count, guidanceScale),
     prompt: {
       ...texts,
       guided,
       numImagesPerPrompt: options.numImagesPerPrompt ?? defaults.numImagesPerPrompt,
-      clipSkip: checkClipSkip(components, options.clipSkip),
+      clipSkip: checkClipSkip(options.clipSkip, layers),
       weighting: checkWeighting(options),
     },
     guidanceRescale: checkGuidanceRescale(options),
@@ -116,28 +124,21 @@ export function checkXLRequest(
 
 type Texts = Omit<XLPromptOptions, 'guided' | 'numImagesPerPrompt' | 'clipSkip' | 'weighting'>;
 
-function checkTexts(
+function checkPrompts(
   components: Readonly<StableDiffusionXLComponents>,
   options: StableDiffusionXLOptions,
   forceZeros: boolean,
 ): Texts & { count: number } {
-  const { prompt, prompt2, promptEmbeds, negativePrompt, negativePrompt2 } = options;
-  if ((prompt === undefined) === (promptEmbeds === undefined)) {
-    const received = prompt === undefined ? 'neither' : 'both';
-    throw new InvalidArgumentError(
-      `Expected one of prompt and promptEmbeds but received ${received}.`,
-    );
-  }
-  if (prompt2 !== undefined && promptEmbeds !== undefined)
-    throw conflict('prompt2', 'promptEmbeds');
-  for (const name of ['negativePrompt', 'negativePrompt2'] as const) {
-    if (options[name] === undefined || options.negativePromptEmbeds === undefined) continue;
-    throw conflict(name, 'negativePromptEmbeds');
-  }
+  const { prompt, prompt2, promptEmbeds } = options;
+  const { negativePrompt, negativePrompt2, negativePromptEmbeds } = options;
+  checkExactlyOne({ prompt, promptEmbeds });
+  checkAtMostOne({ prompt2, promptEmbeds });
+  checkAtMostOne({ negativePrompt, negativePromptEmbeds });
+  checkAtMostOne({ negativePrompt2, negativePromptEmbeds });
   const first = prompt === undefined ? undefined : checkPrompt(prompt, 'prompt');
   const embeddings = checkEmbeddings(components, options, '');
   const count = first?.length ?? (embeddings?.promptEmbeds.shape[0] as number);
-  const list = (value: unknown, name: string) => checkList(value, name, count);
+  const list = (value: unknown, name: string) => checkTexts(value, name, count);
   const negative = list(negativePrompt, 'negativePrompt');
   const negative2 = list(negativePrompt2, 'negativePrompt2') ?? negative;
   const negativeEmbeddings = checkEmbeddings(components, options, 'negative', embeddings, count);
@@ -161,14 +162,6 @@ function perEncoder(
   second: string[],
 ): string[][] {
   return encodersOf(components).length === 1 ? [first] : [first, second];
-}
-
-function checkList(value: unknown, name: string, count: number): string[] | undefined {
-  if (value === undefined) return undefined;
-  const texts = checkPrompt(value, name);
-  if (typeof value === 'string') return Array.from({ length: count }, () => value);
-  if (texts.length === count) return texts;
-  throw expected(`${count} texts, one per prompt,`, name, texts);
 }
 
 function checkEmbeddings(
@@ -200,21 +193,9 @@ function checkEmbeddings(
 function checkShape(value: unknown, name: string, wanted: (number | undefined)[]): void {
   const { shape, size } = checkTensor(value, name, wanted.length);
   if (size > 0 && wanted.every((side, i) => side === undefined || side === shape[i])) return;
-  const sides = wanted.map((side, i) => side ?? 'BLD'[i]);
-  throw expected(`[${sides.join(', ')}]`, name, `[${shape.join(', ')}]`);
-}
-
-function checkClipSkip(
-  components: Readonly<StableDiffusionXLComponents>,
-  value: unknown,
-): number | undefined {
-  if (value === undefined || value === null) return undefined;
-  const skip = checkInteger(value, 'clipSkip', 0);
-  const layers = Math.min(...encodersOf(components).map(({ encoder }) => encoder.layers));
-  if (skip >= layers) throw expected(`at most ${layers - 1}`, 'clipSkip', skip);
-  return skip;
-}
-
-function conflict(first: string, second: string): InvalidArgumentError {
-  return new InvalidArgumentError(`Expected one of ${first} and ${second} but received both.`);
+  throw expectedShape(
+    wanted.map((side, i) => side ?? ['B', 'L', 'D'][i] ?? ''),
+    name,
+    shape,
+  );
 }

@@ -1,7 +1,13 @@
 // The texts of the x2 upscaler, or embeddings in their place.
-import { expected, InvalidArgumentError } from '../errors.js';
+import { expectedShape, InvalidArgumentError } from '../errors.js';
 import type { TextEncoder } from '../networks/text-encoder.js';
-import { checkPrompt, checkTensor } from '../options.js';
+import {
+  checkAtMostOne,
+  checkExactlyOne,
+  checkPrompt,
+  checkTensor,
+  checkTexts,
+} from '../options.js';
 import type { Tensor } from '../tensor.js';
 
 export interface UpscaleTextOptions {
@@ -47,35 +53,28 @@ export interface UpscalePrompts {
 }
 
 /** @throws InvalidArgumentError */
-export function checkTexts(
+export function checkUpscalePrompts(
   options: UpscaleTextOptions,
   guidanceScale: number,
   encoder: TextEncoder,
 ): UpscalePrompts {
   const { prompt, promptEmbeds, negativePrompt, negativePromptEmbeds } = options;
-  if ((prompt === undefined) === (promptEmbeds === undefined)) throw conflict('prompt', prompt);
-  if (negativePrompt !== undefined && negativePromptEmbeds !== undefined) {
-    throw conflict('negativePrompt', negativePrompt);
-  }
+  checkExactlyOne({ prompt, promptEmbeds });
+  checkAtMostOne({ negativePrompt, negativePromptEmbeds });
   const embeddings = checkPair(options, ['promptEmbeds', 'pooledPromptEmbeds'], [], encoder);
   const texts = embeddings === undefined ? checkPrompt(prompt, 'prompt') : [];
   const count = embeddings?.tokens.shape[0] ?? texts.length;
   const wanted = embeddings === undefined ? [count] : [count, embeddings.tokens.shape[1]];
   const names = ['negativePromptEmbeds', 'negativePooledPromptEmbeds'] as const;
-  const negative = checkPair(options, names, wanted, encoder) ?? negatives(negativePrompt, count);
+  const negative =
+    checkPair(options, names, wanted, encoder) ??
+    checkTexts(negativePrompt ?? '', 'negativePrompt', count);
   return {
     count,
     // A scale of exactly 0 is diffusers' way of saying that no text counts.
     positive: embeddings ?? (guidanceScale === 0 ? texts.map(() => '') : texts),
     negative: guidanceScale > 1 ? negative : undefined,
   };
-}
-
-function negatives(value: unknown, count: number): string[] {
-  const texts = checkPrompt(value ?? '', 'negativePrompt');
-  if (!Array.isArray(value)) return Array.from({ length: count }, () => texts[0] as string);
-  if (texts.length === count) return texts;
-  throw expected(`${count} texts, one per prompt,`, 'negativePrompt', value);
 }
 
 type PairNames = readonly [keyof UpscaleTextOptions, keyof UpscaleTextOptions];
@@ -102,14 +101,7 @@ function checkPair(
     [pooledName, checkTensor(pooled, pooledName, 2), [b, width]],
   ] as const) {
     if (tensor.size > 0 && tensor.shape.join() === shape.join()) continue;
-    throw expected(`[${shape.join(', ')}]`, name, `[${tensor.shape.join(', ')}]`);
+    throw expectedShape(`[${shape.join(', ')}]`, name, tensor.shape);
   }
   return { tokens: checked, pooled: pooled as Tensor };
-}
-
-function conflict(name: string, value: unknown): InvalidArgumentError {
-  const received = value === undefined ? 'neither' : 'both';
-  return new InvalidArgumentError(
-    `Expected one of ${name} and ${name}Embeds but received ${received}.`,
-  );
 }

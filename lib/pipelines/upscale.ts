@@ -25,13 +25,15 @@ import {
 import { decoderOf, type LatentDecoder } from './latent-origin.js';
 import { DiffusionPipeline } from './pipeline.js';
 import {
-  checkRequest,
   encodeConditions,
   type StableDiffusionComponents,
-  type StableDiffusionOptions,
   type StableDiffusionRequest,
-  stableDiffusionOptionNames,
 } from './stable-diffusion.js';
+import {
+  checkRequest,
+  type StableDiffusionOptions,
+  stableDiffusionOptionNames,
+} from './stable-diffusion-options.js';
 
 /** What the x4 upscaler works with. */
 export interface UpscaleComponents extends StableDiffusionComponents {

@@ -1,6 +1,6 @@
 // Embeddings of prompts in Compel's syntax; the maths of Compel 2.0.
 import { concat, linearCombination, multiply, narrow, repeat } from '../ops.js';
-import { Scratch } from '../schedulers/scratch.js';
+import { Scratch } from '../scratch.js';
 import { Tensor } from '../tensor.js';
 import type { CompelPrompt } from './compel-tree.js';
 import { warnOfTruncation } from './encode.js';

@@ -1,8 +1,14 @@
-import { expected } from '../errors.js';
+import { expected, expectedShape } from '../errors.js';
 import { TextEncoder } from '../networks/text-encoder.js';
 import { concat } from '../ops.js';
-import { checkChoice, checkKnownOptions, checkPrompt, checkTensor } from '../options.js';
-import { Scratch } from '../schedulers/scratch.js';
+import {
+  checkBoolean,
+  checkChoice,
+  checkKnownOptions,
+  checkPrompt,
+  checkTensor,
+} from '../options.js';
+import { Scratch } from '../scratch.js';
 import type { Tensor } from '../tensor.js';
 import { ClipTokenizer } from '../tokenizer/index.js';
 import {
@@ -196,7 +202,7 @@ export class Compel<Pooled extends boolean | readonly boolean[] = false> {
     const [, block = 1, width] = (await encoders.empty()).shape;
     for (const { shape } of embeddings) {
       if (shape[2] === width && (shape[1] as number) % block === 0) continue;
-      throw expected(`[B, n·${block}, ${width}]`, 'embeddings', `[${shape.join(', ')}]`);
+      throw expectedShape(['B', `n·${block}`, width ?? 'D'], 'embeddings', shape);
     }
     const padded = await encoders.padToSameLength(embeddings);
     return padded as { -readonly [Place in keyof Embeddings]: Tensor };
@@ -249,10 +255,11 @@ function perEncoder<Value>(value: OneOrMore<Value>, name: string, count: number)
 }
 
 function checkSettings(options: CompelEncodingOptions): CompelSettings {
-  const { truncateLongPrompts, downweightMode } = { ...compelDefaults, ...options };
-  if (typeof truncateLongPrompts !== 'boolean') {
-    throw expected('true or false', 'truncateLongPrompts', truncateLongPrompts);
-  }
+  const {
+    truncateLongPrompts = compelDefaults.truncateLongPrompts,
+    downweightMode = compelDefaults.downweightMode,
+  } = options;
+  checkBoolean(truncateLongPrompts, 'truncateLongPrompts');
   return {
     truncateLongPrompts,
     downweightMode: checkChoice(downweightMode, 'downweightMode', ['mask', 'remove']),

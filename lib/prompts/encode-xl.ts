@@ -107,7 +107,7 @@ function repeated({ promptEmbeds, textEmbeds }: XLEmbeddings, times: number): XL
   };
 }
 
-function zerosLike({ shape, dtype, device }: Tensor): Tensor {
+export function zerosLike({ shape, dtype, device }: Tensor): Tensor {
   return full(shape, 0, { dtype, device });
 }
 

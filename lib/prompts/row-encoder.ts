@@ -1,7 +1,7 @@
 // Text encoders at work on rows of weighted tokens.
 import type { TextEncoder } from '../networks/text-encoder.js';
 import { concat } from '../ops.js';
-import { Scratch } from '../schedulers/scratch.js';
+import { Scratch } from '../scratch.js';
 import type { Tensor } from '../tensor.js';
 import type { ClipTokenizer } from '../tokenizer/index.js';
 import { rowLength } from './encode.js';

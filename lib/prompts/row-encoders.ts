@@ -1,6 +1,6 @@
 // Several text encoders side by side, and what an embedding of a whole text is.
 import { concat, repeat } from '../ops.js';
-import { Scratch } from '../schedulers/scratch.js';
+import { Scratch } from '../scratch.js';
 import type { Tensor } from '../tensor.js';
 import { rowLength } from './encode.js';
 import { type PromptEncoder, RowEncoder } from './row-encoder.js';

@@ -1,9 +1,9 @@
 // The prompts of a generation in a syntax with weights.
 import { InvalidArgumentError } from '../errors.js';
 import type { TextEncoder } from '../networks/text-encoder.js';
-import { concat, full, repeatInterleave } from '../ops.js';
+import { concat, repeatInterleave } from '../ops.js';
 import { checkChoice } from '../options.js';
-import { Scratch } from '../schedulers/scratch.js';
+import { Scratch } from '../scratch.js';
 import type { Tensor } from '../tensor.js';
 import type { ClipTokenizer } from '../tokenizer/index.js';
 import { embedA1111, firstRow } from './a1111-embedding.js';
@@ -11,7 +11,7 @@ import { parseA1111 } from './a1111-syntax.js';
 import { compelDefaults, embedCompel } from './compel-embedding.js';
 import { parseCompel } from './compel-syntax.js';
 import { type EncodedPrompts, type PromptOptions, rowLength } from './encode.js';
-import type { XLEmbeddings, XLPromptOptions } from './encode-xl.js';
+import { type XLEmbeddings, type XLPromptOptions, zerosLike } from './encode-xl.js';
 import type { PromptEncoder } from './row-encoder.js';
 import { longestOf, pool, RowEncoders } from './row-encoders.js';
 
@@ -108,10 +108,12 @@ export async function encodeWeightedXL(
   });
   const positive = repeated(once.positive);
   if (!options.guided) return { positive, negative: undefined };
-  const zeros = ({ shape, dtype, device }: Tensor) => full(shape, 0, { dtype, device });
   const negative =
     once.negative === undefined
-      ? { promptEmbeds: zeros(positive.promptEmbeds), textEmbeds: zeros(positive.textEmbeds) }
+      ? {
+          promptEmbeds: zerosLike(positive.promptEmbeds),
+          textEmbeds: zerosLike(positive.textEmbeds),
+        }
       : repeated(once.negative);
   return { positive, negative };
 }

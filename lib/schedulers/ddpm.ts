@@ -4,6 +4,7 @@
  */
 
 import { expected } from '../errors.js';
+import { Scratch } from '../scratch.js';
 import type { Tensor } from '../tensor.js';
 import type { SchedulerConfig, SchedulerConfigInput, SchedulerOverrides } from './config.js';
 import {
@@ -38,7 +39,6 @@ import {
   type StepOptions,
   skipTimesteps,
 } from './scheduler.js';
-import { Scratch } from './scratch.js';
 import { boundImage } from './threshold.js';
 import { spacedTimesteps, TIMESTEP_SPACINGS } from './timesteps.js';
 

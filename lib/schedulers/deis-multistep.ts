@@ -85,7 +85,7 @@ export function deisWeights(rhoNext: number, rhos: readonly number[]): number[] 
 }
 
 /** One step: x/α grows by the predicted noise times the growth of ρ = σ/α. */
-export function deisUpdate<T>(
+function deisUpdate<T>(
   levels: readonly NoiseLevel[],
   sample: T,
   models: readonly LinearForm<T>[],

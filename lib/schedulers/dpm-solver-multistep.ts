@@ -7,6 +7,7 @@
  */
 
 import { expected } from '../errors.js';
+import { Scratch } from '../scratch.js';
 import type { Tensor } from '../tensor.js';
 import type { SchedulerConfig, SchedulerConfigInput, SchedulerOverrides } from './config.js';
 import { choice, flag, integer, readConfig } from './config.js';
@@ -23,7 +24,6 @@ import {
   type StepOptions,
   skipTimesteps,
 } from './scheduler.js';
-import { Scratch } from './scratch.js';
 import { sigmaFormula } from './sigmas.js';
 import { runFlowShift } from './solver-config.js';
 import type { SolverModel } from './solver-model.js';

@@ -5,6 +5,7 @@
  * DPM-Solver++: https://arxiv.org/abs/2211.01095, algorithm 1
  */
 
+import { Scratch } from '../scratch.js';
 import type { Tensor } from '../tensor.js';
 import type { SchedulerConfig, SchedulerConfigInput, SchedulerOverrides } from './config.js';
 import { choice, flag, readConfig } from './config.js';
@@ -21,7 +22,6 @@ import {
   type StepOptions,
   skipTimesteps,
 } from './scheduler.js';
-import { Scratch } from './scratch.js';
 import { sigmaFormula } from './sigmas.js';
 import { runFlowShift } from './solver-config.js';
 import type { SolverModel } from './solver-model.js';

@@ -6,6 +6,7 @@
 
 import { expected } from '../errors.js';
 import { clamp } from '../ops.js';
+import { Scratch } from '../scratch.js';
 import type { Tensor } from '../tensor.js';
 import type { SchedulerConfig, SchedulerConfigInput, SchedulerOverrides } from './config.js';
 import { BETA_SCHEDULES, choice, flag, number, readConfig, supportedPrediction } from './config.js';
@@ -20,7 +21,6 @@ import {
   type StartOptions,
   skipTimesteps,
 } from './scheduler.js';
-import { Scratch } from './scratch.js';
 import {
   doubled,
   makeSigmaTables,

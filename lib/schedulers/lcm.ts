@@ -3,6 +3,7 @@
  * https://arxiv.org/abs/2310.04378, algorithm 3
  */
 
+import { Scratch } from '../scratch.js';
 import type { Tensor } from '../tensor.js';
 import type { SchedulerConfigInput, SchedulerOverrides } from './config.js';
 import { readConfig, supportedPrediction } from './config.js';
@@ -15,7 +16,6 @@ import {
 import { DDIM_PREDICTIONS, ddimPrediction } from './ddim.js';
 import { evaluate, plus, promote, times } from './linear-form.js';
 import type { Scheduler, StartOptions, StepOptions } from './scheduler.js';
-import { Scratch } from './scratch.js';
 import { drawNoise } from './step-noise.js';
 import { boundImage } from './threshold.js';
 

@@ -79,7 +79,7 @@ function sigmoidFloat32(x: number): number {
 }
 
 /** Betas of a continuous ᾱ(u), u from 0 to 1, capped where the ratio of neighbours vanishes. */
-export function betasForAlphaBar(
+function betasForAlphaBar(
   numTrainTimesteps: number,
   alphaBar: (u: number) => number,
   maxBeta = 0.999,
@@ -101,7 +101,7 @@ function cumulativeProduct(values: Float32Array): Float32Array {
 const complement = (values: Float32Array): Float32Array => values.map((value) => 1 - value);
 
 /** Betas shifted and scaled so that the last timestep holds no signal at all. */
-export function rescaleZeroTerminalSnr(betas: Float32Array): Float32Array {
+function rescaleZeroTerminalSnr(betas: Float32Array): Float32Array {
   const roots = cumulativeProduct(complement(betas)).map(Math.sqrt);
   const first = roots[0] ?? 1;
   const last = roots[roots.length - 1] ?? 0;

@@ -8,10 +8,10 @@
 import { expected } from '../errors.js';
 import type { Generator } from '../generator.js';
 import { exp, multiply, narrow, sqrt } from '../ops.js';
+import type { Scratch } from '../scratch.js';
 import type { Tensor } from '../tensor.js';
 import type { VarianceType } from './config.js';
 import { evaluate, type LinearForm, plus, promote, times } from './linear-form.js';
-import type { Scratch } from './scratch.js';
 import { drawNoise } from './step-noise.js';
 
 /** Variance types with a formula. `fixed_large_log` has none: it is the root of a logarithm. */

@@ -12,7 +12,7 @@ import { at, linspace, logFloat32 } from './numerics.js';
 import type { TimestepSpacing } from './timesteps.js';
 
 /** ρ = 7 ramp of Karras et al., descending from `sigmaMax`. */
-export function karrasSigmas(sigmaMin: number, sigmaMax: number, count: number): number[] {
+function karrasSigmas(sigmaMin: number, sigmaMax: number, count: number): number[] {
   const rho = 7;
   const min = sigmaMin ** (1 / rho);
   const max = sigmaMax ** (1 / rho);
@@ -20,12 +20,12 @@ export function karrasSigmas(sigmaMin: number, sigmaMax: number, count: number):
 }
 
 /** Equal steps in ln σ, descending from `sigmaMax`. */
-export function exponentialSigmas(sigmaMin: number, sigmaMax: number, count: number): number[] {
+function exponentialSigmas(sigmaMin: number, sigmaMax: number, count: number): number[] {
   return linspace(Math.log(sigmaMax), Math.log(sigmaMin), count).map(Math.exp);
 }
 
 /** Quantiles of a Beta(0.6, 0.6) distribution, descending from `sigmaMax`. */
-export function betaSigmas(sigmaMin: number, sigmaMax: number, count: number): number[] {
+function betaSigmas(sigmaMin: number, sigmaMax: number, count: number): number[] {
   return linspace(0, 1, count).map(
     (ramp) => sigmaMin + betaQuantile(1 - ramp) * (sigmaMax - sigmaMin),
   );

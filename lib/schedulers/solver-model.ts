@@ -70,7 +70,7 @@ export function predictedImage<T>(
 }
 
 /** The predicted noise of a model output. */
-export function predictedNoise<T>(
+function predictedNoise<T>(
   predictionType: NoisePredictionType,
   level: NoiseLevel,
   sample: T,

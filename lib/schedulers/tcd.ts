@@ -5,6 +5,7 @@
  */
 
 import { expected } from '../errors.js';
+import { Scratch } from '../scratch.js';
 import type { Tensor } from '../tensor.js';
 import type { SchedulerConfigInput, SchedulerOverrides } from './config.js';
 import { readConfig, supportedPrediction } from './config.js';
@@ -17,7 +18,6 @@ import {
 import { DDIM_PREDICTIONS, ddimPrediction } from './ddim.js';
 import { evaluate, plus, promote, times } from './linear-form.js';
 import type { Scheduler, StartOptions, StepOptions } from './scheduler.js';
-import { Scratch } from './scratch.js';
 import { drawNoise } from './step-noise.js';
 
 export type TCDConfig = ConsistencyConfig;

@@ -4,9 +4,9 @@
  */
 
 import { abs, clamp, divide, quantile, reshape } from '../ops.js';
+import type { Scratch } from '../scratch.js';
 import type { DType, Tensor } from '../tensor.js';
 import { evaluate, type LinearForm } from './linear-form.js';
-import type { Scratch } from './scratch.js';
 
 export interface ThresholdOptions {
   /** Quantile of |x0| that becomes the bound. */

@@ -6,6 +6,7 @@
 
 import { expected } from '../errors.js';
 import { clamp } from '../ops.js';
+import { Scratch } from '../scratch.js';
 import type { Tensor } from '../tensor.js';
 import type { SchedulerConfig, SchedulerConfigInput, SchedulerOverrides } from './config.js';
 import {
@@ -31,7 +32,6 @@ import {
   type StepOptions,
   skipTimesteps,
 } from './scheduler.js';
-import { Scratch } from './scratch.js';
 
 const FIELDS = {
   numTrainTimesteps: integer(1000, { min: 1 }),

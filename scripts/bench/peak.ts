@@ -1,8 +1,10 @@
 // What this machine can do at most: a product of two large matrices with the weight packed for oneDNN,
 // by the operators that libtorch registers for compiled code. libtorch's own matmul takes MKL in
 // float32, which is slow on other makers' processors, so it is no measure of the machine.
+
+import type { NativeTensor } from '../../lib/core.js';
 import { Generator } from '../../lib/generator.js';
-import { call, type NativeTensor } from '../../lib/native.js';
+import { call } from '../../lib/native.js';
 import { randn } from '../../lib/ops.js';
 import type { BenchDType, Side } from './measure.js';
 

@@ -121,17 +121,32 @@ class Reader {
   #properties(owner: ts.Symbol, type: ts.Type): Pick<Entry, 'members' | 'bases'> {
     const members: Member[] = [];
     const bases: string[] = [];
+    const shownBy = this.#shownBy(type);
     for (const property of this.checker.getPropertiesOfType(type)) {
       const nodes = (property.declarations ?? []).filter((one) => isMember(one) && isShown(one));
       const [node] = nodes;
       if (node === undefined || property.name === 'prototype') continue;
       if (!node.getSourceFile().fileName.startsWith(join(packageRoot, 'lib'))) continue;
-      const parent = symbolOf(node.parent);
-      const base = parent === owner ? undefined : this.exported.get(parent as ts.Symbol);
+      const parent = symbolOf(node.parent) as ts.Symbol;
+      const base =
+        parent === owner ? undefined : (shownBy.get(parent) ?? this.exported.get(parent));
       if (base === undefined) members.push(this.#member(property, nodes));
       else if (!bases.includes(base)) bases.push(base);
     }
     return { members, bases };
+  }
+
+  /** For types above one that are not exported: the exported one below them, if there is one. */
+  #shownBy(type: ts.Type, below?: string): Map<ts.Symbol, string> {
+    const shown = new Map<ts.Symbol, string>();
+    const declared = (type as ts.TypeReference).target ?? type;
+    if (!declared.isClassOrInterface()) return shown;
+    for (const base of this.checker.getBaseTypes(declared)) {
+      const name = this.exported.get(base.symbol) ?? below;
+      if (name !== undefined) shown.set(base.symbol, name);
+      for (const [symbol, by] of this.#shownBy(base, name)) shown.set(symbol, by);
+    }
+    return shown;
   }
 
   #member(property: ts.Symbol, nodes: readonly ts.Declaration[]): Member {

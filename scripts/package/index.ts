@@ -34,7 +34,7 @@ const megabyte = 1e6;
 /** What the package is built from and of. */
 const sources = [
   ...['CMakeLists.txt', 'LICENSE', 'README.md', 'binding.gyp', 'package.json', 'tsconfig.json'],
-  ...['tsup.config.ts', 'lib', 'models', 'native', 'programs', 'scripts'],
+  ...['tsup.config.ts', 'docs', 'lib', 'models', 'native', 'programs', 'scripts'],
 ];
 
 const { values } = parseArgs({

@@ -39,24 +39,9 @@ clean npm install --no-audit --no-fund --no-update-notifier --loglevel=error \
   "$tarballs"/torchbrush-libtorch-*.tgz "$tarballs"/torchbrush-[0-9]*.tgz
 say "installed in $(seconds "$start") s"
 
-cat >draw.mjs <<'JS'
-import { AutoPipelineForImage2Image, demoModel, memoryStats } from 'torchbrush';
-import { join } from 'node:path';
-const pipe = await AutoPipelineForImage2Image.fromPretrained(demoModel);
-const { images } = await pipe.generate({
-  prompt: 'castle, noto style',
-  image: join(demoModel, 'inputs', 'house-noto-64.png'),
-  seed: 7,
-  numInferenceSteps: 10,
-});
-await images[0].save(process.argv[2] ?? 'esm.png');
-pipe.dispose();
-if (memoryStats().networks !== 0) throw new Error('networks are left behind');
-JS
-cat >draw.cjs <<'JS'
-const { AutoPipelineForImage2Image, demoModel } = require('torchbrush');
-const { join } = require('node:path');
-(async () => {
+# draw FILE: the body of a script that draws a picture into FILE, or the file it is told.
+draw() {
+  cat <<JS
   const pipe = await AutoPipelineForImage2Image.fromPretrained(demoModel);
   const { images } = await pipe.generate({
     prompt: 'castle, noto style',
@@ -64,10 +49,23 @@ const { join } = require('node:path');
     seed: 7,
     numInferenceSteps: 10,
   });
-  await images[0].save(process.argv[2] ?? 'cjs.png');
+  await images[0].save(process.argv[2] ?? '$1');
   pipe.dispose();
-})();
+  if (memoryStats().networks !== 0) throw new Error('networks are left behind');
 JS
+}
+{
+  echo "import { AutoPipelineForImage2Image, demoModel, memoryStats } from 'torchbrush';"
+  echo "import { join } from 'node:path';"
+  draw esm.png
+} >draw.mjs
+{
+  echo "const { AutoPipelineForImage2Image, demoModel, memoryStats } = require('torchbrush');"
+  echo "const { join } = require('node:path');"
+  echo '(async () => {'
+  draw cjs.png
+  echo '})();'
+} >draw.cjs
 cat >worker.mjs <<'JS'
 import { Worker } from 'node:worker_threads';
 new Worker(new URL('draw.mjs', import.meta.url), { argv: ['worker.png'] }).on('error', (error) => {

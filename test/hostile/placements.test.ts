@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { before, test } from 'node:test';
 
 import { readSafetensorsHeader } from '../../lib/checkpoints/safetensors.js';
+import type { NativeProgram, Placement } from '../../lib/core.js';
 import { memoryStats } from '../../lib/index.js';
-import { callAsync, type NativeProgram, type Placement } from '../../lib/native.js';
+import { callAsync } from '../../lib/native.js';
 import { readComponentConfig } from '../../lib/networks/component-config.js';
 import { loadPrograms } from '../../lib/networks/programs.js';
 import { demoModel } from '../helpers.js';

@@ -53,7 +53,7 @@ async function equalInEveryMode(
     return await picture.toFloat32Array();
   };
   const expected = await pixels(whole);
-  // Weights in a mapped file lie less evenly than copies, and matrix products may sum in another order.
+  // Copies of weights lie at other addresses, and matrix products may sum in another order there.
   const assertEqual = (drawn: Float32Array) => assert.ok(distance(drawn, expected) < 1e-5);
   pipe.enableModelCpuOffload();
   assertEqual(await pixels(whole * 0.9));

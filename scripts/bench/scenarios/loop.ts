@@ -2,10 +2,10 @@
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
-
+import type { NativeNetwork } from '../../../lib/core.js';
 import { Generator } from '../../../lib/generator.js';
 import { loadImage } from '../../../lib/image.js';
-import { type NativeNetwork, native } from '../../../lib/native.js';
+import { native } from '../../../lib/native.js';
 import { Network } from '../../../lib/networks/network.js';
 import { UNet } from '../../../lib/networks/unet.js';
 import { randn } from '../../../lib/ops.js';

@@ -1,6 +1,6 @@
-/** Tensors that live as long as one step. */
+// Tensors that live as long as a block of code.
 
-import type { Tensor } from '../tensor.js';
+import type { Tensor } from './tensor.js';
 
 /** Disposes what it owns at the end of a block: `using scratch = new Scratch()`. */
 export class Scratch implements Disposable {
