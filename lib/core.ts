@@ -180,6 +180,8 @@ export interface Core {
   probeCuda(index: number): string | undefined;
   /** 80 for compute capability 8.0; 0 without a CUDA companion, and for GPUs that are too old for it. */
   cudaCapability(device: string): number;
+  /** Bytes on a GPU at most: of tensors, and of what the allocator took for them. Not for the CPU. */
+  peakMemory(device: string): { allocated: number; reserved: number };
   threads(count?: number): number;
   cpuCapability(): string;
   counts(): NativeCounts;

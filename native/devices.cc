@@ -4,6 +4,7 @@
 #include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/Parallel.h>
+#include <c10/core/CachingDeviceAllocator.h>
 
 #include "core.h"
 #include "cuda/open.h"
@@ -49,6 +50,20 @@ Napi::Value CudaCapability(const Napi::CallbackInfo& info) {
   });
 }
 
+// peakMemory(device): bytes of tensors at most, and bytes that the allocator took from the GPU at most.
+Napi::Value PeakMemory(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  return Guarded(env, [&]() -> Napi::Value {
+    const c10::Device device(info[0].As<Napi::String>().Utf8Value());
+    const auto stats = c10::getDeviceAllocator(device.type())->getDeviceStats(device.index());
+    constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    auto result = Napi::Object::New(env);
+    result.Set("allocated", static_cast<double>(stats.allocated_bytes[kAll].peak));
+    result.Set("reserved", static_cast<double>(stats.reserved_bytes[kAll].peak));
+    return result;
+  });
+}
+
 Napi::Value Threads(const Napi::CallbackInfo& info) {
   return Guarded(info.Env(), [&]() -> Napi::Value {
     if (info[0].IsNumber()) at::set_num_threads(info[0].As<Napi::Number>().Int32Value());
@@ -67,6 +82,7 @@ void DefineDevices(Napi::Env env, Napi::Object exports) {
   exports.Set("cudaCount", Napi::Function::New(env, CudaCount));
   exports.Set("probeCuda", Napi::Function::New(env, ProbeCuda));
   exports.Set("cudaCapability", Napi::Function::New(env, CudaCapability));
+  exports.Set("peakMemory", Napi::Function::New(env, PeakMemory));
   exports.Set("threads", Napi::Function::New(env, Threads));
   exports.Set("cpuCapability", Napi::Function::New(env, CpuCapability));
 }

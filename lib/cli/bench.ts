@@ -13,13 +13,15 @@ import { positiveInteger } from './values.js';
 interface BenchOptions {
   scenario?: string[];
   model?: string;
+  variant?: string;
   other?: string;
   rounds: number;
   threads: number;
   device: string;
-  dtype: BenchDType[];
+  dtype?: BenchDType[];
   latents: number[];
   peer?: string[];
+  peerLimit?: number;
   python?: string;
   sdcpp?: string;
   check?: boolean;
@@ -46,18 +48,28 @@ export function defineBench(command: Command, defaults: BenchDefaults = {}): Com
   return command
     .description('Measure how fast it is here, and with --python how fast diffusers is.')
     .option('--scenario <names...>', 'what to measure; everything unless given')
-    .option('--model <folder>', 'a full-size Stable Diffusion 1.x checkpoint')
+    .option('--model <folder>', 'a full-size checkpoint: Stable Diffusion 1.x, 2.x or XL')
+    .option('--variant <name>', "weight files of a variant in that folder, such as 'fp16'")
     .option('--other <folder>', 'a second checkpoint to load beside it')
     .option('--rounds <count>', 'runs of each side', positiveInteger, 5)
     .option('--threads <count>', 'threads of each side', positiveInteger, availableParallelism())
     .option('--device <name>', "'cpu', 'cuda' or 'cuda:1'", 'cpu')
     .addOption(
-      new Option('--dtype <names...>', "torchbrush's own dtypes")
-        .choices(['float32', 'bfloat16', 'float16'])
-        .default(['float32', 'bfloat16']),
+      new Option(
+        '--dtype <names...>',
+        "torchbrush's own dtypes; float32 and bfloat16 on the CPU, float16 on CUDA unless given",
+      ).choices(['float32', 'bfloat16', 'float16']),
     )
     .option('--latents <sides...>', 'sides of the latents', numbers, defaultLatents)
-    .option('--peer <names...>', 'who to compare with, by name; all unless given')
+    .option(
+      '--peer <names...>',
+      'who to compare with, by name; all that fit the device unless given',
+    )
+    .option(
+      '--peer-limit <seconds>',
+      'a peer that takes longer for an answer is left out',
+      positiveInteger,
+    )
     .option('--python <path>', 'an interpreter that has torch, diffusers and transformers')
     .option('--sdcpp <folder>', 'a folder with the npm packages bare and @qvac/diffusion-cpp')
     .option('--check', "compare the networks' outputs with those of diffusers in float32")
@@ -70,10 +82,11 @@ async function bench(options: BenchOptions, defaults: BenchDefaults): Promise<vo
   // Only here: other commands need none of it.
   const tool = await import('../../scripts/bench/tool.js');
   if (await tool.runAsChild()) return;
-  const { runBench, scenarios, markdown, allPeers } = tool;
+  const { runBench, scenarios, markdown, allPeers, peersFor, dtypesFor } = tool;
   const names = options.scenario ?? Object.keys(scenarios);
   for (const name of names) known(name, Object.keys(scenarios), '--scenario');
-  const peers = options.peer ?? allPeers;
+  const { rounds, threads, device, latents, variant, other, check = false } = options;
+  const { peer: peers = peersFor(device), dtype: dtypes = dtypesFor(device), peerLimit } = options;
   for (const name of peers) known(name, [...allPeers, 'none'], '--peer');
   const wantsPython = peers.some((name) => name !== 'none' && name !== 'sdcpp');
   const python = options.python ?? (wantsPython ? await defaults.python?.() : undefined);
@@ -86,12 +99,11 @@ async function bench(options: BenchOptions, defaults: BenchDefaults): Promise<vo
   for (const name of names.filter((left) => !runnable.includes(left))) {
     console.error(`${name} is left out: it needs --model`);
   }
-  const { rounds, threads, device, dtype: dtypes, latents, other, check = false } = options;
-  const wantsSdcpp = runnable.includes('unet') && peers.includes('sdcpp');
+  const wantsSdcpp = device === 'cpu' && runnable.includes('unet') && peers.includes('sdcpp');
   const sdcpp = options.sdcpp ?? (wantsSdcpp ? await defaults.sdcpp?.() : undefined);
   const settings = {
-    ...{ model, other, rounds, threads, device, dtypes, latents, check },
-    ...{ peers, python, sdcpp },
+    ...{ model, variant, other, rounds, threads, device, dtypes, latents, check },
+    ...{ peers, peerLimit, python, sdcpp },
   };
   const json = options.write === undefined ? options.json : `${options.write}.json`;
   const log = (line: string): void => console.error(line);

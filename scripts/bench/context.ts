@@ -4,6 +4,7 @@ import { readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import type { Choice, OwnMode } from './choice.js';
 import type { BenchDType } from './measure.js';
 import { interleave, type Side, type SideResult, type Spread, spreadOf } from './measure.js';
 import { peakFlop, peakSide } from './peak.js';
@@ -11,8 +12,10 @@ import { type DiffusersMode, diffusersModes, startDiffusers } from './peers/diff
 import type { PeerProcess } from './peers/process.js';
 
 export interface BenchSettings {
-  /** Folder of a full-size Stable Diffusion 1.x checkpoint; scenarios that need one are left out without. */
+  /** Folder of a full-size Stable Diffusion checkpoint; scenarios that need one are left out without. */
   model?: string;
+  /** Weight files of a variant, such as `'fp16'`, in that folder. */
+  variant?: string;
   rounds: number;
   threads: number;
   /** `'cpu'`, `'cuda'` or `'cuda:1'` */
@@ -31,6 +34,8 @@ export interface BenchSettings {
   other?: string;
   /** Whether outputs are compared with those of diffusers in float32. */
   check: boolean;
+  /** Seconds that a peer may take for one answer; for ever unless given. */
+  peerLimit?: number;
 }
 
 export interface ComparisonResult {
@@ -60,12 +65,16 @@ export interface CompareOptions {
 
 export class BenchContext {
   readonly settings: BenchSettings;
+  /** The ways of running torchbrush. */
+  readonly own: readonly OwnMode[];
   readonly log: (line: string) => void;
   readonly #peers = new Map<string, Promise<PeerProcess>>();
   readonly versions: Record<string, unknown> = {};
 
-  constructor(settings: BenchSettings, log: (line: string) => void) {
-    this.settings = settings;
+  constructor(settings: BenchSettings, { own, peers }: Choice, log: (line: string) => void) {
+    const dtypes = [...new Set(own.map(({ dtype }) => dtype))];
+    this.settings = { ...settings, dtypes, peers };
+    this.own = own;
     this.log = log;
   }
 
@@ -94,10 +103,49 @@ export class BenchContext {
     return peer;
   }
 
-  diffusers(mode: Pick<DiffusersMode, 'name'>): Promise<PeerProcess> {
-    const { python, threads, device } = this.settings;
+  diffusers({ name }: Pick<DiffusersMode, 'name'>): Promise<PeerProcess> {
+    return this.peer(name, () => this.startDiffusers(name));
+  }
+
+  /** A process of its own, which the caller stops. */
+  startDiffusers(name: string): Promise<PeerProcess> {
+    const { python, threads, device, peerLimit: limit } = this.settings;
     if (python === undefined) throw new Error('There is no Python to run diffusers in.');
-    return this.peer(mode.name, () => startDiffusers(python, mode.name, { threads, device }));
+    return startDiffusers(python, name, { threads, device, limit });
+  }
+
+  /**
+   * A side of diffusers. `prepare` is asked before its first run: where that fails, the side is left
+   * out, and nothing else.
+   */
+  diffusersSide(
+    mode: DiffusersMode,
+    prepare: (peer: PeerProcess) => Promise<unknown>,
+    run: (peer: PeerProcess) => Promise<number>,
+  ): Side & { peer(): Promise<PeerProcess> } {
+    let prepared: Promise<PeerProcess> | undefined;
+    const start = async () => {
+      const peer = await this.diffusers(mode);
+      await prepare(peer);
+      return peer;
+    };
+    const peer = () => {
+      prepared ??= start();
+      return prepared;
+    };
+    const { name, dtype } = mode;
+    return { name, dtype, isOurs: false, peer, run: async () => run(await peer()) };
+  }
+
+  /** Peers give back what they hold. */
+  async closeDiffusers(): Promise<void> {
+    for (const { name } of this.modes) {
+      // A peer that cannot has been left out already.
+      await this.#peers
+        .get(name)
+        ?.then((peer) => peer.ask('close'))
+        .catch(() => {});
+    }
   }
 
   /** Runs the sides in turn; with `roofline`, oneDNN's matrix product among them. */
@@ -106,8 +154,9 @@ export class BenchContext {
     sides: Side[],
     options: CompareOptions = {},
   ): Promise<ComparisonResult> {
-    const { unit = 's', flop, warmups = 1, check = false } = options;
     const { device, dtypes } = this.settings;
+    // On a GPU graphs are recorded at the second run.
+    const { unit = 's', flop, warmups = device === 'cpu' ? 1 : 3, check = false } = options;
     const { rounds = this.settings.rounds } = options;
     this.log(title);
     const onCpu = device === 'cpu' && unit === 's' && flop !== undefined;
@@ -136,7 +185,8 @@ export class BenchContext {
   async #compareOutputs(comparison: ComparisonResult, sides: readonly Side[]): Promise<void> {
     const measured = (side: Side) => comparison.sides.find(({ name }) => name === side.name);
     const reference = sides.find(({ isOurs, dtype }) => !isOurs && dtype === 'float32');
-    const expected = await reference?.output?.();
+    const measuredReference = reference === undefined ? undefined : measured(reference);
+    const expected = measuredReference && (await reference?.output?.());
     if (expected === undefined) {
       comparison.notes.push('Outputs were not compared: there was no diffusers in float32.');
       return;

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { cpus, release, totalmem, type } from 'node:os';
 import { join } from 'node:path';
@@ -18,13 +19,15 @@ export interface Machine {
   libtorch: string;
   capability: string;
   threads: number;
+  /** Name and driver of the GPU that was measured, and its compute capability, where one was. */
+  gpu?: string;
 }
 
 const decisive =
   /^(avx2|fma|f16c|avx512f|avx512bw|avx512_bf16|avx512_fp16|avx512_vnni|avx_vnni|amx_.*|asimd|bf16|i8mm|sve2?)$/;
 
 /** Loads libtorch. */
-export function describeMachine(): Machine {
+export function describeMachine(device: string): Machine {
   const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8'));
   return {
     cpu: processorName(),
@@ -37,7 +40,24 @@ export function describeMachine(): Machine {
     libtorch: libtorchInUse().version,
     capability: native().cpuCapability(),
     threads: native().threads(),
+    ...(device !== 'cpu' && { gpu: describeGpu(device) }),
   };
+}
+
+function describeGpu(device: string): string {
+  const capability = native().cudaCapability(device);
+  const companion =
+    capability === 0 ? 'no CUDA companion' : `compute capability ${(capability / 10).toFixed(1)}`;
+  const fields = ['--query-gpu=name,driver_version,memory.total', '--format=csv,noheader'];
+  try {
+    const told = execFileSync('nvidia-smi', [`--id=${device.slice(5)}`, ...fields], {
+      encoding: 'utf8',
+    });
+    return `${told.trim()}, ${companion}`;
+  } catch {
+    // Not every machine has the tool.
+    return `${device}, ${companion}`;
+  }
 }
 
 function cpuinfo(): string {

@@ -9,6 +9,8 @@ export interface BenchResult {
   settings: Record<string, unknown>;
   /** What each peer said of itself. */
   peers: Record<string, unknown>;
+  /** Why sides that were asked for are not there. */
+  leftOut?: string[];
   scenarios: Record<string, ComparisonResult[]>;
 }
 
@@ -17,12 +19,14 @@ export function markdown(result: BenchResult): string {
   return [describe(result), ...parts].join('\n\n');
 }
 
-function describe({ machine, date, peers, settings }: BenchResult): string {
+function describe({ machine, date, peers, settings, leftOut = [] }: BenchResult): string {
   const lines = [
     `- ${date.slice(0, 10)}: ${machine.cpu}, ${machine.cores} cores, ${machine.gigabytes} GiB, ${machine.system}`,
+    ...(machine.gpu === undefined ? [] : [`- GPU: ${machine.gpu}`]),
     `- Processor's features that matter: ${machine.features.join(', ') || 'none'}`,
     `- torchbrush ${machine.torchbrush}, libtorch ${machine.libtorch}, ${machine.capability} kernels, ${machine.threads} threads, Node ${machine.node}`,
     ...describePeers(peers),
+    ...leftOut.map((line) => `- ${line}`),
     `- ${settings.rounds} rounds, each side once per round in turn, after warming up; medians, with the smallest and the largest in brackets`,
   ];
   return lines.join('\n');

@@ -1,9 +1,6 @@
 // What the command line takes of the benchmarks.
-import { diffusersModes } from './peers/diffusers.js';
-
+export { allPeers, dtypesFor, peersFor } from './choice.js';
 export { markdown } from './report.js';
-export { runBench, scenarios } from './run.js';
-
-export const allPeers: string[] = [...Object.keys(diffusersModes), 'sdcpp'];
-
+export { runBench } from './run.js';
 export { runAsChild } from './scenarios/memory.js';
+export { scenarios } from './scenarios.js';

@@ -34,11 +34,19 @@ class Peer:
         self.dtype = torch.float32
         self.inputs: dict[str, torch.Tensor] = {}
 
-    def open(self, folder: str, part: str, dtype: str, channels_last: bool, compile: str | None) -> dict[str, Any]:
+    def open(
+        self,
+        folder: str,
+        part: str,
+        dtype: str,
+        channels_last: bool,
+        compile: str | None,
+        variant: str | None = None,
+    ) -> dict[str, Any]:
         """Holds one network of a checkpoint folder, in place of what was held."""
         self.close()
         self.dtype = getattr(torch, dtype)
-        network = CLASSES[part].from_pretrained(f"{folder}/{part}", torch_dtype=self.dtype)
+        network = CLASSES[part].from_pretrained(f"{folder}/{part}", torch_dtype=self.dtype, variant=variant)
         network = network.eval().requires_grad_(False).to(self.device)
         if channels_last:
             network = network.to(memory_format=torch.channels_last)
@@ -71,6 +79,8 @@ class Peer:
     def timed(self, run: Any, save: str | None) -> dict[str, Any]:
         with torch.no_grad():
             self.wait()
+            if self.device.type == "cuda":
+                torch.compiler.cudagraph_mark_step_begin()
             begin = time.perf_counter()
             result = run()
             self.wait()
@@ -84,8 +94,25 @@ class Peer:
             torch.cuda.synchronize()
 
     def unet(self, batch: int, height: int, width: int, save: str | None = None) -> dict[str, Any]:
-        sample, text = self.normal(0, batch, 4, height, width), self.normal(1, batch, 77, 768)
-        return self.timed(lambda: self.network(sample, 500, text, return_dict=False)[0], save)
+        config = self.network.config
+        sample, text = self.normal(0, batch, 4, height, width), self.normal(1, batch, 77, config.cross_attention_dim)
+        # On the device, as pipelines have it.
+        timestep = torch.tensor(500, device=self.device)
+        added = self.added(config, batch)
+        return self.timed(
+            lambda: self.network(sample, timestep, text, added_cond_kwargs=added, return_dict=False)[0], save
+        )
+
+    def added(self, config: Any, batch: int) -> dict[str, torch.Tensor] | None:
+        """What Stable Diffusion XL is told beside the text: it as a whole, and sizes."""
+        if config.addition_embed_type != "text_time":
+            return None
+        sizes = torch.tensor([[1024, 1024, 0, 0, 1024, 1024]] * batch)
+        pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        return {
+            "text_embeds": self.normal(2, batch, pooled),
+            "time_ids": sizes.to(self.device, self.dtype),
+        }
 
     def decode(self, height: int, width: int, save: str | None = None) -> dict[str, Any]:
         latents = self.normal(0, 1, 4, height, width)
@@ -100,15 +127,29 @@ class Peer:
         return self.timed(lambda: self.network(ids, return_dict=False)[0], save)
 
     def load(
-        self, folder: str, dtype: str, channels_last: bool = False, compile: str | None = None
+        self,
+        folder: str,
+        dtype: str,
+        channels_last: bool = False,
+        compile: str | None = None,
+        variant: str | None = None,
+        offload: str = "none",
     ) -> dict[str, Any]:
         """A whole image-to-image pipeline, which stays. What is done to it afterwards is not timed."""
         self.close()
         self.dtype = getattr(torch, dtype)
+        options = {"torch_dtype": self.dtype, "variant": variant}
+        with open(f"{folder}/model_index.json") as index:
+            if "safety_checker" in json.load(index):
+                options |= {"safety_checker": None, "requires_safety_checker": False}
         begin = time.perf_counter()
-        self.pipe = diffusers.StableDiffusionImg2ImgPipeline.from_pretrained(
-            folder, safety_checker=None, requires_safety_checker=False, torch_dtype=self.dtype
-        ).to(self.device)
+        self.pipe = diffusers.AutoPipelineForImage2Image.from_pretrained(folder, **options)
+        if offload == "none":
+            self.pipe.to(self.device)
+        elif offload == "model":
+            self.pipe.enable_model_cpu_offload(device=self.device)
+        else:
+            self.pipe.enable_sequential_cpu_offload(device=self.device)
         self.wait()
         seconds = time.perf_counter() - begin
         self.pipe.set_progress_bar_config(disable=True)
@@ -147,7 +188,9 @@ class Peer:
         return {"seconds": (times[-1] - times[0]) / (len(times) - 1)}
 
     def memory(self) -> dict[str, Any]:
-        """The most resident memory so far."""
+        """The most resident memory so far; on a GPU, the most that tensors took there."""
+        if self.device.type == "cuda":
+            return {"megabytes": torch.cuda.max_memory_allocated(self.device) / 1e6}
         with open("/proc/self/status") as status:
             peak = next(line for line in status if line.startswith("VmHWM"))
         return {"megabytes": int(peak.split()[1]) * 1024 / 1e6}
@@ -158,6 +201,7 @@ class Peer:
         picture = Image.open(image).convert("RGB")
         if size is not None:
             picture = picture.resize((size, size))
+        self.wait()
         begin = time.perf_counter()
         drawn = self.pipe(
             prompt=prompt,
@@ -185,7 +229,13 @@ class Peer:
             counter = FlopCounterMode(display=False)
             with torch.no_grad(), counter:
                 if run == "unet":
-                    network(torch.empty(batch, 4, height, width), torch.empty(1), torch.empty(batch, 77, 768))
+                    text = torch.empty(batch, 77, network.config.cross_attention_dim)
+                    with torch.device("cpu"):
+                        added = self.added(network.config, batch)
+                    if added is not None:
+                        like = {"dtype": torch.float32, "device": "meta"}
+                        added = {name: torch.empty_like(value, **like) for name, value in added.items()}
+                    network(torch.empty(batch, 4, height, width), torch.empty(1), text, added_cond_kwargs=added)
                 elif run == "decode":
                     network.decode(torch.empty(batch, 4, height, width))
                 elif run == "encode":
@@ -207,6 +257,8 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "cpuCapability": torch.backends.cpu.get_cpu_capability(),
     }
+    if peer.device.type == "cuda":
+        hello |= {"gpu": torch.cuda.get_device_name(peer.device), "cuda": torch.version.cuda}
     print(json.dumps(hello), flush=True)
     for line in sys.stdin:
         task = json.loads(line)

@@ -10,27 +10,40 @@ export class PeerProcess {
   versions: Answer = {};
   readonly #child: ChildProcessWithoutNullStreams;
   readonly #lines: AsyncIterator<string>;
+  readonly #limit: number | undefined;
   #errors = '';
+  #isLate = false;
 
-  private constructor(name: string, child: ChildProcessWithoutNullStreams) {
+  private constructor(
+    name: string,
+    child: ChildProcessWithoutNullStreams,
+    limit: number | undefined,
+  ) {
     this.name = name;
     this.#child = child;
+    this.#limit = limit;
     this.#lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     child.stderr.on('data', (chunk) => {
       this.#errors = `${this.#errors}${chunk}`.slice(-4000);
     });
+    // A process that has ended takes no more tasks: that no answer comes says so.
+    child.stdin.on('error', () => {});
   }
 
-  /** Resolves after the process has introduced itself. */
+  /**
+   * Resolves after the process has introduced itself.
+   *
+   * @param limit Seconds that it may take for an answer, before it is ended; for ever unless given.
+   */
   static async start(
     name: string,
     command: string,
     args: readonly string[],
-    options: { cwd?: string; env?: NodeJS.ProcessEnv } = {},
+    { limit }: { limit?: number | undefined } = {},
   ): Promise<PeerProcess> {
-    const child = spawn(command, args, { ...options, stdio: 'pipe' });
+    const child = spawn(command, args, { stdio: 'pipe' });
     const failure = new Promise<never>((_, reject) => child.once('error', reject));
-    const peer = new PeerProcess(name, child);
+    const peer = new PeerProcess(name, child, limit);
     // However this process ends, the peer's gigabytes go with it.
     const end = () => child.kill('SIGKILL');
     process.once('exit', end);
@@ -56,13 +69,29 @@ export class PeerProcess {
   }
 
   async #answer(): Promise<Answer> {
-    for (;;) {
-      const { value, done } = await this.#lines.next();
-      if (done === true) throw new Error(`${this.name} ended early.\n${this.#errors}`);
-      // Libraries write to standard output, too, and not always whole lines.
-      const start = value.indexOf('{"');
-      if (start >= 0) return JSON.parse(value.slice(start)) as Answer;
+    const limit = this.#limit;
+    const late = (): void => {
+      this.#isLate = true;
+      this.#child.kill('SIGKILL');
+    };
+    const timer = limit === undefined ? undefined : setTimeout(late, 1000 * limit);
+    try {
+      for (;;) {
+        const { value, done } = await this.#lines.next();
+        if (done === true) throw new Error(this.#ending());
+        // Libraries write to standard output, too, and not always whole lines.
+        const start = value.indexOf('{"');
+        if (start >= 0) return JSON.parse(value.slice(start)) as Answer;
+      }
+    } finally {
+      clearTimeout(timer);
     }
+  }
+
+  #ending(): string {
+    if (this.#isLate) return `${this.name} took longer than ${this.#limit} s.`;
+    const last = this.#errors.trimEnd().split('\n').at(-1) ?? '';
+    return `${this.name} ended early: ${last}\n${this.#errors}`;
   }
 
   stop(): void {

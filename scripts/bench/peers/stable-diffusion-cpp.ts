@@ -1,7 +1,7 @@
 // stable-diffusion.cpp as the npm package @qvac/diffusion-cpp has it: built for the bare runtime.
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { access, chmod, constants, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
@@ -13,11 +13,24 @@ export const sdcppName = 'stable-diffusion.cpp, float16 weights';
 const script = join(packageRoot, 'scripts', 'bench', 'peers', 'stable_diffusion_cpp.cjs');
 const dependencies = { '@qvac/diffusion-cpp': '0.25.0', bare: '1.31.2' };
 
-export function startStableDiffusionCpp(folder: string, threads: number): Promise<PeerProcess> {
+export async function startStableDiffusionCpp(
+  folder: string,
+  threads: number,
+  limit?: number,
+): Promise<PeerProcess> {
   // Not node_modules/.bin/bare: that is a process in between, whose end does not end this one.
   const runtime = `bare-runtime-${process.platform}-${process.arch}`;
   const bare = join(folder, 'node_modules', runtime, 'bin', 'bare');
-  return PeerProcess.start(sdcppName, bare, [script, folder, String(threads)]);
+  await makeExecutable(bare);
+  return PeerProcess.start(sdcppName, bare, [script, folder, String(threads)], { limit });
+}
+
+/**
+ * The package has its binary without the permission, and npm gives it to what node_modules/.bin links
+ * to only: to another package's script of the same name.
+ */
+export async function makeExecutable(file: string): Promise<void> {
+  await access(file, constants.X_OK).catch(() => chmod(file, 0o755));
 }
 
 /** Installs the packages with npm (600 MB) where they are not there yet. */

@@ -12,7 +12,7 @@ import { randn } from '../../../lib/ops.js';
 import { demoModel } from '../../../lib/package-root.js';
 import type { BenchContext, ComparisonResult } from '../context.js';
 import type { Side } from '../measure.js';
-import { openPipeline, picture } from './pipelines.js';
+import { openDemo, picture } from './opening.js';
 
 /** 99th percentile of the time between two turns of a timer of 1 ms, while a UNet runs and while nothing does. */
 export async function compareEventLoop(context: BenchContext): Promise<ComparisonResult> {
@@ -65,7 +65,8 @@ const steps = 400;
  * noise made before. Measured from the first step's end to the last one's.
  */
 export async function compareLoop(context: BenchContext): Promise<ComparisonResult> {
-  using noise = randn([2, 4, 64, 64], { generator: new Generator().manualSeed(0) });
+  const { device } = context.settings;
+  using noise = randn([2, 4, 64, 64], { generator: new Generator().manualSeed(0), device });
   using nothing = randn([2], { generator: new Generator().manualSeed(0) });
   const answer = async () => {
     await nothing.native.toHost('float32');
@@ -77,7 +78,7 @@ export async function compareLoop(context: BenchContext): Promise<ComparisonResu
     const network = await create.call(core, program, ...rest);
     return program.inputCount > 2 ? withAnswer(network, answer) : network;
   };
-  const pipe = await openPipeline(context, demoModel, 'float32').finally(() => {
+  const pipe = await openDemo(context, 'float32').finally(() => {
     core.createNetwork = create;
   });
   const size = 64 * pipe.components.vae.scaleFactor;
@@ -102,11 +103,12 @@ export async function compareLoop(context: BenchContext): Promise<ComparisonResu
   const sides: Side[] = [{ name: 'torchbrush', isOurs: true, dtype: 'float32', run }];
   const mode = context.modes.find(({ dtype }) => dtype === 'float32');
   if (mode !== undefined) {
-    const peer = await context.diffusers(mode);
-    await peer.ask('load', { folder: demoModel, dtype: 'float32' });
-    const task = { image: picture, size, steps };
-    const theirs = async () => 1000 * (await peer.time('loop', task));
-    sides.push({ name: mode.name, isOurs: false, dtype: 'float32', run: theirs });
+    const side = context.diffusersSide(
+      mode,
+      (peer) => peer.ask('load', { folder: demoModel, dtype: 'float32' }),
+      async (peer) => 1000 * (await peer.time('loop', { image: picture, size, steps })),
+    );
+    sides.push(side);
   }
   const title = 'a guided step without the network, 64×64 latents';
   const result = await context.compare(title, sides, { unit: 'ms', warmups: 2 });

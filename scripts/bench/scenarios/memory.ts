@@ -1,29 +1,41 @@
-// The most memory that a process holds which draws one picture, each time a fresh process.
+// The most memory that a process holds which draws one picture, each time a fresh process: resident
+// memory on the CPU; on a GPU that of the device, with weights there and with weights on the host.
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 
 import { loadImage } from '../../../lib/image.js';
-import { configure } from '../../../lib/native.js';
-import { StableDiffusionImg2ImgPipeline } from '../../../lib/pipelines/stable-diffusion-img2img.js';
-import type { BenchContext, ComparisonResult } from '../context.js';
+import { configure, native } from '../../../lib/native.js';
+import type { Network } from '../../../lib/networks/network.js';
+import type { ImageToImagePipeline } from '../../../lib/pipelines/auto.js';
+import type { BenchContext, BenchSettings, ComparisonResult } from '../context.js';
 import type { BenchDType, Side } from '../measure.js';
-import { startDiffusers } from '../peers/diffusers.js';
-import { draw, picture } from './pipelines.js';
+import { draw, openImageToImage, picture } from './opening.js';
 
 /** Tells a process that is started with the same command line to do the work of a side. */
 const variable = 'TORCHBRUSH_BENCH_CHILD';
 
-interface ChildWork {
+const offloads = ['none', 'model', 'sequential'] as const;
+type Offload = (typeof offloads)[number];
+
+const placeNames: Record<Offload, string> = {
+  none: 'resident',
+  model: 'model offload',
+  sequential: 'sequential offload',
+};
+
+interface ChildWork extends Pick<BenchSettings, 'device' | 'threads' | 'variant'> {
   model: string;
   dtype: BenchDType;
-  threads: number;
   size: number;
+  offload: Offload;
 }
 
 interface ChildResult {
   peakMegabytes: number;
   weightMegabytes: number;
+  /** What the allocator took from the device at most; only on a GPU. */
+  reservedMegabytes?: number;
 }
 
 const task = { prompt: 'a castle', seed: 0, steps: 4, strength: 0.5, guidance: 7.5 };
@@ -32,37 +44,63 @@ export async function compareMemory(
   context: BenchContext,
   size: number,
 ): Promise<ComparisonResult> {
-  const { model = '', dtypes, threads, python } = context.settings;
-  const weights = new Map<BenchDType, number>();
-  const sides = dtypes.map((dtype): Side => {
-    const run = async () => {
-      const result = await inChild({ model, dtype, threads, size });
-      weights.set(dtype, result.weightMegabytes);
-      return result.peakMegabytes;
-    };
-    return { name: `torchbrush ${dtype}`, isOurs: true, dtype, run };
-  });
-  for (const { name, dtype, channelsLast, compile } of context.modes) {
-    if (python === undefined || compile !== null || channelsLast) continue;
-    const run = async () => {
-      const peer = await startDiffusers(python, name, { threads, device: 'cpu' });
-      await peer.ask('load', { folder: model, dtype });
-      await peer.ask('img2img', { ...task, image: picture, size });
-      const { megabytes } = await peer.ask('memory');
-      peer.stop();
-      return Number(megabytes);
-    };
-    sides.push({ name, isOurs: false, dtype, run });
+  const { settings } = context;
+  const { model = '', dtypes, threads, device, variant } = settings;
+  const isGpu = device !== 'cpu';
+  const places = isGpu ? offloads : offloads.slice(0, 1);
+  const named = (name: string, offload: Offload) =>
+    isGpu ? `${name}, ${placeNames[offload]}` : name;
+  const found = new Map<string, ChildResult>();
+  const sides: Side[] = [];
+  for (const dtype of dtypes) {
+    for (const offload of places) {
+      const name = named(`torchbrush ${dtype}`, offload);
+      const run = async () => {
+        const work: ChildWork = { model, dtype, threads, size, device, offload };
+        const result = await inChild(variant === undefined ? work : { ...work, variant });
+        found.set(name, result);
+        return result.peakMegabytes;
+      };
+      sides.push({ name, isOurs: true, dtype, run });
+    }
   }
-  const title = `peak resident memory of a process, img2img of ${size}×${size} pixels`;
+  for (const mode of context.modes) {
+    const { dtype, channelsLast, compile } = mode;
+    if (compile !== null || channelsLast) continue;
+    for (const offload of places) {
+      const name = named(mode.name, offload);
+      const run = async () => {
+        const peer = await context.startDiffusers(name);
+        try {
+          await peer.ask('load', { folder: model, dtype, variant, offload });
+          await peer.ask('img2img', { ...task, image: picture, size });
+          return Number((await peer.ask('memory')).megabytes);
+        } finally {
+          peer.stop();
+        }
+      };
+      sides.push({ name, isOurs: false, dtype, run });
+    }
+  }
+  const what = isGpu
+    ? "peak memory of the device's tensors in a process"
+    : 'peak resident memory of a process';
+  const title = `${what}, img2img of ${size}×${size} pixels`;
   const result = await context.compare(title, sides, { unit: 'MB', warmups: 0, rounds: 1 });
-  for (const side of result.sides.filter(({ isOurs }) => isOurs)) {
-    const own = weights.get(side.dtype) ?? 0;
-    result.notes.push(
-      `${side.name}: weights of ${own.toFixed(0)} MB; the peak is ${(side.median / own).toFixed(2)}× that, or ${(side.median - own).toFixed(0)} MB more`,
-    );
+  for (const side of result.sides) {
+    const own = found.get(side.name);
+    if (own !== undefined) result.notes.push(`${side.name}: ${describe(side.median, own)}`);
   }
   return result;
+}
+
+function describe(peak: number, { weightMegabytes: own, reservedMegabytes }: ChildResult): string {
+  const whole = (megabytes: number) => megabytes.toFixed(0);
+  const weights = `weights of ${whole(own)} MB; the peak is ${(peak / own).toFixed(2)}× that`;
+  if (reservedMegabytes !== undefined) {
+    return `${weights}; the allocator took ${whole(reservedMegabytes)} MB from the device`;
+  }
+  return `${weights}, or ${whole(peak - own)} MB more`;
 }
 
 async function inChild(work: ChildWork): Promise<ChildResult> {
@@ -76,24 +114,32 @@ async function inChild(work: ChildWork): Promise<ChildResult> {
 export async function runAsChild(): Promise<boolean> {
   const given = process.env[variable];
   if (given === undefined) return false;
-  const { model, dtype, threads, size } = JSON.parse(given) as ChildWork;
+  const work = JSON.parse(given) as ChildWork;
+  const { model, dtype, threads, size, device, variant } = work;
   configure({ threads });
   const image = (await loadImage(picture)).resize(size, size);
-  const options = { dtype, device: 'cpu', safetyChecker: null };
-  using pipe = await StableDiffusionImg2ImgPipeline.fromPretrained(model, options);
+  const offload = work.offload === 'none' ? undefined : work.offload;
+  const place = { device, offload, ...(variant !== undefined && { variant }) };
+  using pipe = await openImageToImage(model, place, { dtype, isCompiled: false });
   await draw(pipe, image, task);
-  const { unet, vae, textEncoder } = pipe.components;
-  const bytes = [unet, vae, textEncoder].map(({ network }) => network.parameters);
-  const numbers = bytes.flatMap((parameters) => [...parameters.values()]);
-  const count = numbers.reduce(
-    (sum, shape) => sum + shape.reduce((product, size) => product * size, 1),
-    0,
-  );
-  const peak = /VmHWM:\s+(\d+) kB/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
-  const result: ChildResult = {
-    peakMegabytes: (Number(peak) * 1024) / 1e6,
-    weightMegabytes: (count * (dtype === 'float32' ? 4 : 2)) / 1e6,
-  };
-  console.log(JSON.stringify(result));
+  const weightMegabytes = (numbersIn(pipe) * (dtype === 'float32' ? 4 : 2)) / 1e6;
+  console.log(JSON.stringify({ weightMegabytes, ...peakOf(device) }));
   return true;
+}
+
+function peakOf(device: string): Omit<ChildResult, 'weightMegabytes'> {
+  if (device !== 'cpu') {
+    const { allocated, reserved } = native().peakMemory(device);
+    return { peakMegabytes: allocated / 1e6, reservedMegabytes: reserved / 1e6 };
+  }
+  const peak = /VmHWM:\s+(\d+) kB/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
+  return { peakMegabytes: (Number(peak) * 1024) / 1e6 };
+}
+
+/** Of all weights of a pipeline. */
+function numbersIn(pipe: ImageToImagePipeline): number {
+  const { unet, vae, textEncoder, textEncoder2 } = pipe.components;
+  const parts: ({ network: Network } | undefined)[] = [unet, vae, textEncoder, textEncoder2];
+  const shapes = parts.flatMap((part) => [...(part?.network.parameters.values() ?? [])]);
+  return shapes.reduce((sum, shape) => sum + shape.reduce((product, size) => product * size, 1), 0);
 }

@@ -1,17 +1,15 @@
 // Single runs of the networks of a full-size Stable Diffusion 1.5: text encoder, UNet, autoencoder.
 import { join } from 'node:path';
 
-import { Generator } from '../../../lib/generator.js';
 import { Network } from '../../../lib/networks/network.js';
 import { TextEncoder } from '../../../lib/networks/text-encoder.js';
-import { UNet } from '../../../lib/networks/unet.js';
-import { randn } from '../../../lib/ops.js';
+import { compileNetworks } from '../../../lib/pipelines/compile.js';
 import type { Tensor } from '../../../lib/tensor.js';
+import type { OwnMode } from '../choice.js';
 import { type BenchContext, type ComparisonResult, savedOutput } from '../context.js';
-import type { BenchDType } from '../measure.js';
-import { type Side, timed } from '../measure.js';
-import type { PeerProcess } from '../peers/process.js';
-import { sdcppName, startStableDiffusionCpp } from '../peers/stable-diffusion-cpp.js';
+import { timedOn } from '../device.js';
+import type { Side } from '../measure.js';
+import { normal, prepareGuidedStep } from './unet-inputs.js';
 
 type Part = 'unet' | 'vae' | 'text_encoder';
 
@@ -32,12 +30,6 @@ interface Work {
   shape: [number, number, number];
   /** Makes the inputs in the network's dtype and gives what runs it. */
   prepare(network: Network): { run: () => Promise<Tensor>; dispose: () => void };
-}
-
-/** The numbers that the peers draw for the same seed. */
-function normal(network: Network, seed: number, shape: readonly number[]): Tensor {
-  using drawn = randn(shape, { generator: new Generator().manualSeed(seed) });
-  return drawn.to({ dtype: network.dtype, device: network.device });
 }
 
 export const textEncoder = (): Work => {
@@ -62,18 +54,7 @@ export const guidedStep = (side: number): Work => ({
   task: 'unet',
   options: { batch: 2, height: side, width: side },
   shape: [2, side, side],
-  prepare(network) {
-    const unet = new UNet(network);
-    const sample = normal(network, 0, [2, 4, side, side]);
-    const text = normal(network, 1, [2, 77, 768]);
-    return {
-      run: () => unet.predict(sample, 500, text),
-      dispose: () => {
-        sample.dispose();
-        text.dispose();
-      },
-    };
-  },
+  prepare: (network) => prepareGuidedStep(network, side),
 });
 
 export const decode = (side: number): Work => ({
@@ -102,48 +83,44 @@ function single(network: Network, entry: string, input: string, output: string, 
   };
 }
 
-/** Undefined without a checkpoint to run. */
 export async function compareNetwork(
   context: BenchContext,
   work: Work,
   more: readonly Side[] = [],
 ): Promise<ComparisonResult> {
   const sides: Side[] = [];
-  for (const dtype of context.settings.dtypes) sides.push(await ourSide(context, work, dtype));
+  for (const mode of context.own) sides.push(await ourSide(context, work, mode));
+  const { model: folder, variant } = context.settings;
   for (const mode of context.modes) {
-    const { name, dtype } = mode;
-    const peer = await context.diffusers(mode);
-    const { channelsLast, compile } = mode;
-    const opened = { folder: context.settings.model, part: work.part, dtype, compile };
-    await peer.ask('open', { ...opened, channels_last: channelsLast });
-    sides.push({
-      name,
-      dtype,
-      isOurs: false,
-      run: () => peer.time(work.task, work.options),
-      output: () => savedOutput((save) => peer.ask(work.task, { ...work.options, save })),
-    });
+    const { dtype, compile, channelsLast } = mode;
+    const opened = { folder, part: work.part, dtype, compile, variant };
+    const side = context.diffusersSide(
+      mode,
+      (peer) => peer.ask('open', { ...opened, channels_last: channelsLast }),
+      (peer) => peer.time(work.task, work.options),
+    );
+    const output = () =>
+      savedOutput(async (save) => (await side.peer()).ask(work.task, { ...work.options, save }));
+    sides.push({ ...side, output });
   }
   const flop = await countFlop(context, work);
   const result = await context.compare(work.title, [...sides, ...more], { flop, check: true });
-  for (const mode of context.modes) await (await context.diffusers(mode)).ask('close');
+  await context.closeDiffusers();
   return result;
 }
 
-async function ourSide(context: BenchContext, work: Work, dtype: BenchDType): Promise<Side> {
-  const { model = '', device } = context.settings;
-  const folder = join(model, work.part);
-  const network = await Network.load(folder, classNames[work.part], { dtype, device });
+async function ourSide(context: BenchContext, work: Work, mode: OwnMode): Promise<Side> {
+  const { model = '', device, variant } = context.settings;
+  const { name, dtype, isCompiled } = mode;
+  const options = { dtype, device, variant };
+  const network = await Network.load(join(model, work.part), classNames[work.part], options);
+  if (isCompiled) await compileNetworks([network]);
   const { run, dispose } = work.prepare(network);
   return {
-    name: `torchbrush ${dtype}`,
+    name,
     dtype,
     isOurs: true,
-    async run() {
-      const [seconds, result] = await timed(run);
-      result.dispose();
-      return seconds;
-    },
+    run: () => timedOn(device, run),
     async output() {
       using result = await run();
       return await result.toFloat32Array();
@@ -160,34 +137,15 @@ async function countFlop(context: BenchContext, work: Work): Promise<number | un
   const [mode] = context.modes;
   if (mode === undefined) return undefined;
   const { part, task, shape } = work;
-  const peer = await context.diffusers(mode);
   const { model: folder } = context.settings;
-  const { flop } = await peer.ask('flop', { folder, part, run: task, shape });
-  return Number(flop);
-}
-
-/** Its guided step, where it was asked for; only of small pictures, since large ones take minutes. */
-export function stableDiffusionCpp(context: BenchContext, side: number): Side[] {
-  const { sdcpp, peers, model, threads, device } = context.settings;
-  if (sdcpp === undefined || !peers.includes('sdcpp') || side > 32 || device !== 'cpu') return [];
-  const start = () => startStableDiffusionCpp(sdcpp, threads);
-  // Opened by the first run: a failure is then that side's own.
-  let opened: Promise<PeerProcess> | undefined;
-  const open = async () => {
-    const peer = await context.peer(sdcppName, start);
-    await peer.ask('open', { path: model, type: 'f16' });
-    return peer;
-  };
-  return [
-    {
-      name: sdcppName,
-      isOurs: false,
-      dtype: 'float16',
-      async run() {
-        opened ??= open();
-        return (await opened).time('unet', { size: 8 * side });
-      },
-      dispose: () => void opened?.then((peer) => peer.ask('close')).catch(() => {}),
-    },
-  ];
+  try {
+    const peer = await context.diffusers(mode);
+    const { flop } = await peer.ask('flop', { folder, part, run: task, shape });
+    return Number(flop);
+  } catch (error) {
+    context.log(
+      `  operations could not be counted: ${error instanceof Error ? error.message : error}`,
+    );
+    return undefined;
+  }
 }

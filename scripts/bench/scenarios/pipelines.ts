@@ -1,49 +1,20 @@
 // Whole pipelines: loading, image-to-image end to end, requests at the same time.
-import { basename, join } from 'node:path';
+import { basename } from 'node:path';
 
-import { Generator } from '../../../lib/generator.js';
-import { type Image, loadImage } from '../../../lib/image.js';
+import { loadImage } from '../../../lib/image.js';
 import { configure } from '../../../lib/native.js';
-import { randn } from '../../../lib/ops.js';
 import { demoModel } from '../../../lib/package-root.js';
-import { StableDiffusionImg2ImgPipeline } from '../../../lib/pipelines/stable-diffusion-img2img.js';
 import type { BenchContext, ComparisonResult } from '../context.js';
-import type { BenchDType } from '../measure.js';
+import { finished, settled } from '../device.js';
 import { type Side, timed } from '../measure.js';
 import type { DiffusersMode } from '../peers/diffusers.js';
-
-export const picture = join(demoModel, 'inputs', 'house-noto-64.png');
-
-interface Task {
-  prompt: string;
-  seed: number;
-  steps: number;
-  strength: number;
-  guidance: number;
-}
-
-export function openPipeline(
-  context: BenchContext,
-  folder: string,
-  dtype: BenchDType,
-): Promise<StableDiffusionImg2ImgPipeline> {
-  const { device } = context.settings;
-  const options = { dtype, device, safetyChecker: null };
-  return StableDiffusionImg2ImgPipeline.fromPretrained(folder, options);
-}
-
-export async function draw(
-  pipe: StableDiffusionImg2ImgPipeline,
-  image: Image,
-  { prompt, seed, steps, strength, guidance }: Task,
-): Promise<void> {
-  const settings = { numInferenceSteps: steps, guidanceScale: guidance };
-  await pipe.generate({ prompt, seed, image, strength, ...settings });
-}
+import type { PeerProcess } from '../peers/process.js';
+import { draw, openDemo, openImageToImage, picture, type Task } from './opening.js';
+import { prepareGuidedStep } from './unet-inputs.js';
 
 /** `fromPretrained` with the files in the page cache; imports are not counted. */
 export async function compareLoading(context: BenchContext): Promise<ComparisonResult> {
-  const { model = '', other, dtypes } = context.settings;
+  const { model = '', other, dtypes, variant } = context.settings;
   const folders = other === undefined ? [model] : [model, other];
   const sides = folders.flatMap((folder) =>
     dtypes.map((dtype): Side => {
@@ -53,54 +24,54 @@ export async function compareLoading(context: BenchContext): Promise<ComparisonR
         isOurs: true,
         dtype,
         async run() {
-          const [seconds, pipe] = await timed(() => openPipeline(context, folder, dtype));
-          pipe.dispose();
-          return seconds;
+          const began = performance.now();
+          const { settings } = context;
+          using _ = await openImageToImage(folder, settings, { dtype, isCompiled: false });
+          await settled(settings.device);
+          return (performance.now() - began) / 1000;
         },
       };
     }),
   );
   for (const mode of eagerModes(context)) {
-    const peer = await context.diffusers(mode);
-    const { name, dtype } = mode;
-    const run = async () => {
-      const seconds = await peer.time('load', { folder: model, dtype });
+    const load = { folder: model, dtype: mode.dtype, variant };
+    const run = async (peer: PeerProcess) => {
+      const seconds = await peer.time('load', load);
       await peer.ask('close');
       return seconds;
     };
-    sides.push({ name, isOurs: false, dtype, run });
+    sides.push(context.diffusersSide(mode, async () => {}, run));
   }
   return await context.compare('load a pipeline, warm page cache', sides);
 }
 
 /** Loading and the first guided step, which does what loading put off. */
 export async function compareFirstStep(context: BenchContext): Promise<ComparisonResult> {
-  const { model = '', dtypes } = context.settings;
+  const { model = '', dtypes, variant } = context.settings;
   const side = 32;
   const sides = dtypes.map((dtype): Side => {
     const run = async () => {
       const began = performance.now();
-      using pipe = await openPipeline(context, model, dtype);
+      using pipe = await openImageToImage(model, context.settings, { dtype, isCompiled: false });
       const { unet } = pipe.components;
-      const generator = new Generator().manualSeed(0);
-      const { device } = context.settings;
-      using sample = randn([2, 4, side, side], { generator, dtype, device });
-      using text = randn([2, 77, 768], { generator, dtype, device });
-      using _ = await unet.predict(sample, 500, text);
+      if (unet === undefined) throw new Error('The checkpoint has no UNet.');
+      const step = prepareGuidedStep(unet.network, side);
+      using result = await step.run();
+      await finished(result);
+      step.dispose();
       return (performance.now() - began) / 1000;
     };
     return { name: `torchbrush ${dtype}`, isOurs: true, dtype, run };
   });
   for (const mode of eagerModes(context)) {
-    const peer = await context.diffusers(mode);
-    const { name, dtype } = mode;
-    const run = async () => {
-      const loading = await peer.time('load', { folder: model, dtype });
+    const load = { folder: model, dtype: mode.dtype, variant };
+    const run = async (peer: PeerProcess) => {
+      const loading = await peer.time('load', load);
       const step = await peer.time('unet', { batch: 2, height: side, width: side });
       await peer.ask('close');
       return loading + step;
     };
-    sides.push({ name, isOurs: false, dtype, run });
+    sides.push(context.diffusersSide(mode, async () => {}, run));
   }
   const title = `load a pipeline and take the first guided step, ${side}×${side} latents`;
   return await context.compare(title, sides);
@@ -114,27 +85,29 @@ export async function compareImageToImage(
   folder: string,
   { title, size, task }: { title: string; size: number; task: Task },
 ): Promise<ComparisonResult> {
+  const { settings, own } = context;
   const image = (await loadImage(picture)).resize(size, size);
   const sides: Side[] = [];
-  for (const dtype of context.settings.dtypes) {
-    const pipe = await openPipeline(context, folder, dtype);
-    sides.push({
-      name: `torchbrush ${dtype}`,
-      isOurs: true,
-      dtype,
-      run: async () => (await timed(() => draw(pipe, image, task)))[0],
-      dispose: () => pipe.dispose(),
-    });
+  for (const mode of own) {
+    const pipe = await openImageToImage(folder, settings, mode);
+    const { name, dtype } = mode;
+    // A picture is there once the device has computed it: nothing else is waited for.
+    const run = async () => (await timed(() => draw(pipe, image, task)))[0];
+    sides.push({ name, isOurs: true, dtype, run, dispose: () => pipe.dispose() });
   }
   for (const mode of context.modes) {
-    const { name, dtype, channelsLast, compile } = mode;
-    const peer = await context.diffusers(mode);
-    await peer.ask('load', { folder, dtype, channels_last: channelsLast, compile });
-    const run = () => peer.time('img2img', { ...task, image: picture, size });
-    sides.push({ name, isOurs: false, dtype, run });
+    const { dtype, channelsLast, compile } = mode;
+    const variant = folder === demoModel ? undefined : settings.variant;
+    const load = { folder, dtype, variant, channels_last: channelsLast, compile };
+    const side = context.diffusersSide(
+      mode,
+      (peer) => peer.ask('load', load),
+      (peer) => peer.time('img2img', { ...task, image: picture, size }),
+    );
+    sides.push(side);
   }
   const result = await context.compare(title, sides);
-  for (const mode of context.modes) await (await context.diffusers(mode)).ask('close');
+  await context.closeDiffusers();
   return result;
 }
 
@@ -147,7 +120,7 @@ export async function compareServing(context: BenchContext): Promise<ComparisonR
     return { prompt, seed: i, steps: 20 + (i % 3) * 5, strength: 0.8, guidance: 2 + (i % 4) };
   });
   const image = await loadImage(picture);
-  const pipe = await openPipeline(context, demoModel, 'float32');
+  const pipe = await openDemo(context, 'float32');
   const together = () => Promise.all(tasks.map((task) => draw(pipe, image, task)));
   const inTurn = async () => {
     for (const task of tasks) await draw(pipe, image, task);
@@ -168,14 +141,18 @@ export async function compareServing(context: BenchContext): Promise<ComparisonR
   });
   const mode = context.modes.find(({ dtype }) => dtype === 'float32');
   if (mode !== undefined) {
-    const peer = await context.diffusers(mode);
-    await peer.ask('load', { folder: demoModel, dtype: 'float32' });
-    const run = async () => {
-      let total = 0;
-      for (const task of tasks) total += await peer.time('img2img', { ...task, image: picture });
-      return total;
-    };
-    sides.push({ name: `${mode.name}, one by one`, isOurs: false, dtype: 'float32', run });
+    const side = context.diffusersSide(
+      mode,
+      (peer) => peer.ask('load', { folder: demoModel, dtype: 'float32' }),
+      async (peer) => {
+        let total = 0;
+        for (const task of tasks) {
+          total += await peer.time('img2img', { ...task, image: picture });
+        }
+        return total;
+      },
+    );
+    sides.push({ ...side, name: `${mode.name}, one by one` });
   }
   const result = await context.compare(`${requests} requests, demo model img2img`, sides);
   pipe.dispose();
