@@ -7,14 +7,25 @@ const [folder, commitFile] = process.argv.slice(2);
 function json(name) {
   const file = join(folder, name);
   if (!existsSync(file)) return undefined;
-  const text = readFileSync(file, 'utf8').trim();
-  return text === '' ? undefined : JSON.parse(text);
+  try {
+    return JSON.parse(readFileSync(file, 'utf8'));
+  } catch {
+    // A part that ran out of time may have left half a file.
+    return undefined;
+  }
 }
 
 function text(name) {
   const file = join(folder, name);
   return existsSync(file) ? readFileSync(file, 'utf8').trim().split('\n') : undefined;
 }
+
+/** What scripts/bench wrote: by part, in the order of their names. */
+const benchmarks = readdirSync(folder)
+  .filter(
+    (name) => name.endsWith('.json') && existsSync(join(folder, name.replace('.json', '.md'))),
+  )
+  .map((name) => [name.slice(0, -'.json'.length), json(name)]);
 
 const result = {
   date: new Date().toISOString(),
@@ -26,6 +37,6 @@ const result = {
   kernels: text('check.log'),
   tests: json('tests.json'),
   fullSizeTests: json('full.json'),
-  bench: json('bench.json'),
+  bench: Object.fromEntries(benchmarks),
 };
 console.log(JSON.stringify(result, null, 2));

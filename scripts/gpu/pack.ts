@@ -43,11 +43,13 @@ for wheel in pathlib.Path(sys.argv[1]).glob("*.whl"):
 const leftOut =
   /^(docs\/(images|benchmarks)\/|scripts\/(train|guide|package)\/|test\/(golden|hostile|process)\/)/;
 
+const besideCheckout = join(packageRoot, '..', 'shared', 'spec', 'configs');
+
 const { values } = parseArgs({
   options: {
     out: { type: 'string', default: join(packageRoot, 'out', 'torchbrush-gpu.tar') },
     /** Published configurations, of which a full-size checkpoint with random weights is made. */
-    configs: { type: 'string', default: join(packageRoot, '..', 'shared', 'spec', 'configs') },
+    configs: { type: 'string', default: process.env.TORCHBRUSH_CONFIGS ?? besideCheckout },
     'no-wheels': { type: 'boolean', default: false },
   },
 });
@@ -175,6 +177,8 @@ function copyConfigs(): void {
       cpSync(join(folder, form), join(payload, 'configs', form), { recursive: true });
     }
   }
+  // The sizes of published files.
+  cpSync(join(folder, 'weights.json'), join(payload, 'configs', 'weights.json'));
 }
 
 /** The payload compressed, and beside it, plain, the script that unpacks it. */

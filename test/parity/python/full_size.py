@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,17 @@ def link_weights(source: Path, target: Path) -> None:
             os.link(path, copy)
 
 
-def build_full_size(name: str, configs: Path, target: Path, seed: int, like: Path | None) -> None:
-    """like: the folder of a checkpoint whose weights this one has too."""
-    form = FORMS[name]
+def build_full_size(
+    name: str,
+    configs: Path,
+    target: Path,
+    seed: int,
+    like: Path | None,
+    files: tuple[str, ...] | None = None,
+) -> None:
+    """like: the folder of a checkpoint whose weights this one has too.
+    files: endings of the weight files, in place of the form's."""
+    form = FORMS[name] if files is None else replace(FORMS[name], files=files)
     copy_configs(configs / name, target)
     if form.base is not None:
         copy_configs(configs / form.base, target)

@@ -66,6 +66,7 @@ def main() -> None:
     large.add_argument("--output", type=Path, required=True)
     large.add_argument("--like", type=Path, help="a folder with the same weights, to link to")
     large.add_argument("--seed", type=int, default=0)
+    large.add_argument("--half", action="store_true", help="only the float16 variant's files")
     arguments = parser.parse_args()
 
     torch.set_num_threads(1)
@@ -74,9 +75,11 @@ def main() -> None:
         make_tiny(arguments.output, arguments.names)
         return
     from full_size import build_full_size
+    from published_forms import HALF
 
     form, configs, seed, like = (getattr(arguments, n) for n in ("form", "configs", "seed", "like"))
-    made(arguments.output, lambda folder: build_full_size(form, configs, folder, seed, like))
+    files = (HALF,) if arguments.half else None
+    made(arguments.output, lambda folder: build_full_size(form, configs, folder, seed, like, files))
 
 
 if __name__ == "__main__":
