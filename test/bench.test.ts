@@ -1,11 +1,21 @@
 // The benchmark tool's own parts: taking turns, figures, tables, the command line. Nothing is timed.
 import assert from 'node:assert/strict';
+import { chmodSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 
 import { Command } from 'commander';
 
 import { defineBench } from '../lib/cli/bench.js';
+import { memoryStats, Tensor } from '../lib/index.js';
+import { chooseSides, dtypesFor, peersFor } from '../scripts/bench/choice.js';
+import { BenchContext, type BenchSettings } from '../scripts/bench/context.js';
+import { timedOn } from '../scripts/bench/device.js';
 import { interleave, median, type Side } from '../scripts/bench/measure.js';
+import { diffusersModes } from '../scripts/bench/peers/diffusers.js';
+import { PeerProcess } from '../scripts/bench/peers/process.js';
+import { makeExecutable } from '../scripts/bench/peers/stable-diffusion-cpp.js';
 import { type BenchResult, markdown } from '../scripts/bench/report.js';
 
 const quiet = { log: () => {} };
@@ -103,4 +113,112 @@ test('unknown scenarios and peers are refused before anything starts', async () 
       message: /for --\w+ but received "nope" \(string\)/,
     });
   }
+});
+
+test('the CPU is measured in its dtypes, a GPU in float16 with and without graphs', () => {
+  const names = (device: string, canCompile: boolean) =>
+    chooseSides({ peers: peersFor(device), dtypes: dtypesFor(device), device }, canCompile);
+  const cpu = names('cpu', false);
+  assert.deepEqual(
+    cpu.own.map(({ name }) => name),
+    ['torchbrush float32', 'torchbrush bfloat16'],
+  );
+  assert.deepEqual(cpu.peers, ['eager', 'eager-bf16', 'eager-bf16-cl', 'compile-bf16', 'sdcpp']);
+  const gpu = names('cuda:0', true);
+  assert.deepEqual(
+    gpu.own.map(({ name, isCompiled }) => [name, isCompiled]),
+    [
+      ['torchbrush float16', false],
+      ['torchbrush float16, compiled', true],
+    ],
+  );
+  assert.deepEqual(gpu.peers, ['eager', 'eager-fp16', 'compile-fp16']);
+  assert.deepEqual([...cpu.leftOut, ...gpu.leftOut], []);
+});
+
+test('what was asked for and does not fit the device is left out, with a line', () => {
+  const onCpu = chooseSides(
+    { peers: ['eager', 'compile-fp16'], dtypes: ['float16', 'float32'], device: 'cpu' },
+    false,
+  );
+  assert.deepEqual(onCpu.peers, ['eager']);
+  assert.deepEqual(
+    onCpu.own.map(({ dtype }) => dtype),
+    ['float32'],
+  );
+  assert.deepEqual(onCpu.leftOut, [
+    'compile-fp16 is left out: it is for cuda, not cpu',
+    'torchbrush float16 is left out: nothing computes in float16 on the CPU',
+  ]);
+  const onGpu = chooseSides(
+    { peers: ['eager-bf16', 'sdcpp', 'none'], dtypes: ['float16'], device: 'cuda:0' },
+    false,
+  );
+  assert.deepEqual(onGpu.peers, ['none']);
+  assert.deepEqual(onGpu.leftOut, [
+    'eager-bf16 is left out: it is for cpu, not cuda:0',
+    'sdcpp is left out: it is for cpu, not cuda:0',
+    'torchbrush float16, compiled is left out: there is no CUDA companion for cuda:0',
+  ]);
+});
+
+const node = (script: string, limit?: number) =>
+  PeerProcess.start('peer', process.execPath, ['-e', script], { limit });
+const introduction = 'console.log(JSON.stringify({ version: 1 }));';
+
+test('a peer that takes too long for an answer is ended, and says no more', async () => {
+  const peer = await node(`${introduction} process.stdin.resume();`, 1);
+  assert.deepEqual(peer.versions, { version: 1 });
+  await assert.rejects(peer.ask('wait'), { message: 'peer took longer than 1 s.' });
+  await assert.rejects(peer.ask('again'), { message: 'peer took longer than 1 s.' });
+});
+
+test('a peer that ends early says its last words', async () => {
+  const script = "console.error('line\\nModuleNotFoundError: no such module'); process.exit(1);";
+  await assert.rejects(node(script), /^Error: peer ended early: ModuleNotFoundError: no such/);
+});
+
+test('a peer that cannot start leaves only its own side out', async () => {
+  const settings: BenchSettings = {
+    ...{ rounds: 1, threads: 1, device: 'cpu', dtypes: [], latents: [8] },
+    ...{ peers: ['eager'], python: '/no/python', check: false },
+  };
+  const lines: string[] = [];
+  const choice = { own: [], peers: ['eager'], leftOut: [] };
+  const context = new BenchContext(settings, choice, (line) => lines.push(line));
+  const mode = diffusersModes.eager;
+  assert.ok(mode !== undefined);
+  const never = context.diffusersSide(
+    mode,
+    async () => {},
+    async () => 1,
+  );
+  const result = await context.compare('title', [never, side('a', [2, 1], [])]);
+  await context.closeDiffusers();
+  await context.dispose();
+  assert.deepEqual(
+    result.sides.map(({ name }) => name),
+    ['a'],
+  );
+  assert.match(result.notes.join(), /^diffusers eager float32 could not be measured: .*ENOENT/);
+});
+
+test('a file that npm has left without the permission is made executable', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'torchbrush-bench-'));
+  try {
+    const file = join(folder, 'bare');
+    writeFileSync(file, '');
+    chmodSync(file, 0o644);
+    await makeExecutable(file);
+    assert.equal(statSync(file).mode & 0o777, 0o755);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test('what is timed is disposed', async () => {
+  const before = memoryStats().tensors;
+  const seconds = await timedOn('cpu', async () => Tensor.fromArray(new Float32Array(4), [4]));
+  assert.ok(seconds >= 0);
+  assert.equal(memoryStats().tensors, before);
 });

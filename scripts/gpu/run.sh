@@ -68,12 +68,7 @@ lacking() {
   done
 }
 
-has_gpu() {
-  if [ -z "${gpu_answer:-}" ]; then
-    "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null && gpu_answer=yes || gpu_answer=no
-  fi
-  [ "$gpu_answer" = yes ]
-}
+has_gpu() { [ "$gpu" = yes ]; }
 
 companion() { find "$project/build/Release" -name 'torchbrush-cuda-*.so' 2>/dev/null | head -n 1; }
 
@@ -218,6 +213,8 @@ for name in ${parts//,/ }; do
     *) echo "There is no part $name. Known are: $all" >&2; exit 2 ;;
   esac
 done
+"$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null && gpu=yes || gpu=no
+export gpu
 for name in ${parts//,/ }; do part "$name"; done
 describe >"$out/machine.json" 2>"$out/machine.log" || say "the machine could not be described: see machine.log"
 [ -d "$project" ] || { say "nothing is unpacked: run the part unpack first"; exit 1; }
