@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 
 import { defineBench } from '../../lib/cli/bench.js';
+import { TorchbrushError } from '../../lib/errors.js';
 import { packageRoot } from '../../lib/package-root.js';
 import { ensurePython } from '../python.js';
 import { makeCheckpoint } from './checkpoint.js';
@@ -21,4 +22,10 @@ const command = defineBench(new Command('bench'), {
     return folder;
   },
 });
-await command.parseAsync();
+try {
+  await command.parseAsync();
+} catch (error) {
+  if (!(error instanceof TorchbrushError)) throw error;
+  console.error(`error: ${error.message} (${error.code})`);
+  process.exitCode = 1;
+}

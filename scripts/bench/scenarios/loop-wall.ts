@@ -26,14 +26,15 @@ export async function compareLoopWall(
 ): Promise<ComparisonResult> {
   const { model = '', device } = context.settings;
   const steps = device === 'cpu' ? 3 : 30;
-  const image = (await loadImage(picture)).resize(8 * side, 8 * side);
   const sides: Side[] = [];
   const pairs: [name: string, loop: string, unet: string][] = [];
   for (const mode of context.own) {
     const { name, dtype } = mode;
     const pipe = await openImageToImage(model, context.settings, mode);
-    const { unet } = pipe.components;
+    const { unet, vae } = pipe.components;
     if (unet === undefined) throw new Error('The checkpoint has no UNet.');
+    const size = side * (vae?.scaleFactor ?? 8);
+    const image = (await loadImage(picture)).resize(size, size);
     const step = prepareGuidedStep(unet.network, side);
     const loop = `${name}: a step of the loop`;
     const alone = `${name}: its UNet on the device`;

@@ -1,4 +1,5 @@
 // Pipelines of torchbrush as scenarios open them, and what they draw.
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import type { Image } from '../../../lib/image.js';
@@ -42,12 +43,14 @@ export async function openImageToImage(
   }: Pick<BenchSettings, 'device' | 'variant'> & { offload?: 'model' | 'sequential' | undefined },
   { dtype, isCompiled }: Omit<OwnMode, 'name'>,
 ): Promise<ImageToImagePipeline> {
+  const index = JSON.parse(await readFile(join(folder, 'model_index.json'), 'utf8'));
   const pipe = await AutoPipelineForImage2Image.fromPretrained(folder, {
     dtype,
     device,
     ...(variant !== undefined && folder !== demoModel && { variant }),
     ...(offload !== undefined && { offload }),
-    safetyChecker: null,
+    // Stable Diffusion XL has none, and no such option.
+    ...('safety_checker' in index && { safetyChecker: null }),
   });
   if (isCompiled) await pipe.compile({ mode: 'reduce-overhead' });
   return pipe;
