@@ -20,7 +20,7 @@ import { packageRoot } from '../../lib/package-root.js';
 const limitMegabytes = 60;
 
 /** What runs there beside the dependencies: TypeScript as it stands, and the build. */
-const tools = ['tsx', 'cmake-js', 'node-api-headers'];
+const tools = ['tsx', 'cmake-js', 'node-api-headers', 'node-addon-api'];
 
 /**
  * What the peers and the full-size checkpoint need in Python. Those that a Python there has already

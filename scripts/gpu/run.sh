@@ -156,13 +156,14 @@ check() {
   LD_LIBRARY_PATH=$torch/lib "$built/companion-check" "$(companion)" cuda "$torch/lib/libtorch_cuda.so"
 }
 
-# run_tests RESULT FILES…
+# run_tests RESULT [FILE]: all of test/gpu unless a file is named.
 run_tests() {
   local result=$1
-  shift
   cd "$project" || return 1
+  local files=(test/gpu/*.test.ts)
+  [ $# -eq 1 ] || files=("$2")
   node --import tsx --test --test-concurrency=1 --test-reporter=spec --test-reporter-destination=stdout \
-    --test-reporter=./scripts/gpu/json-reporter.mjs --test-reporter-destination="$result" "$@"
+    --test-reporter=./scripts/gpu/json-reporter.mjs --test-reporter-destination="$result" "${files[@]}"
 }
 
 # model FORM FOLDER OPTIONS…
@@ -190,7 +191,7 @@ if [ -n "$body" ]; then
     unpack) unpack ;;
     build) build ;;
     check) check ;;
-    tests) run_tests "$out/tests.json" test/gpu/*.test.ts ;;
+    tests) run_tests "$out/tests.json" ;;
     model) model sd15 sd15 ;;
     model-xl) model sdxl-base sdxl --half ;;
     full) TORCHBRUSH_FULL_SIZE=$work/sd15 run_tests "$out/full.json" test/gpu/parity.test.ts ;;
