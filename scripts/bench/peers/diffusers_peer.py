@@ -81,6 +81,8 @@ class Peer:
             self.wait()
             if self.device.type == "cuda":
                 torch.compiler.cudagraph_mark_step_begin()
+                # What errors are measured against is float32 throughout.
+                torch.backends.cudnn.allow_tf32 = save is None
             begin = time.perf_counter()
             result = run()
             self.wait()
