@@ -1,9 +1,11 @@
 // The denoising loop's wall time against the device's time for its UNet steps: how long the device waits
 // for the host.
+
+import type { NativeTensor } from '../../../lib/core.js';
 import { loadImage } from '../../../lib/image.js';
-import { call, type NativeTensor } from '../../../lib/native.js';
+import { call } from '../../../lib/native.js';
 import { full } from '../../../lib/ops.js';
-import type { ImageToImagePipeline } from '../../../lib/pipelines/auto.js';
+import type { ImageToImagePipeline } from '../../../lib/pipelines/auto-classes.js';
 import type { Tensor } from '../../../lib/tensor.js';
 import type { BenchContext, ComparisonResult } from '../context.js';
 import { finished, settled } from '../device.js';

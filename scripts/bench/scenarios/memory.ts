@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { loadImage } from '../../../lib/image.js';
 import { configure, native } from '../../../lib/native.js';
 import type { Network } from '../../../lib/networks/network.js';
-import type { ImageToImagePipeline } from '../../../lib/pipelines/auto.js';
+import type { ImageToImagePipeline } from '../../../lib/pipelines/auto-classes.js';
 import type { BenchContext, BenchSettings, ComparisonResult } from '../context.js';
 import type { BenchDType, Side } from '../measure.js';
 import { draw, openImageToImage, picture } from './opening.js';

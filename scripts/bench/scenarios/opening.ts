@@ -4,10 +4,8 @@ import { join } from 'node:path';
 
 import type { Image } from '../../../lib/image.js';
 import { demoModel } from '../../../lib/package-root.js';
-import {
-  AutoPipelineForImage2Image,
-  type ImageToImagePipeline,
-} from '../../../lib/pipelines/auto.js';
+import { AutoPipelineForImage2Image } from '../../../lib/pipelines/auto.js';
+import type { ImageToImagePipeline } from '../../../lib/pipelines/auto-classes.js';
 import { StableDiffusionImg2ImgPipeline } from '../../../lib/pipelines/stable-diffusion-img2img.js';
 import type { OwnMode } from '../choice.js';
 import type { BenchContext, BenchSettings } from '../context.js';
