@@ -7,6 +7,7 @@ import { after, before, test } from 'node:test';
 import { Generator, memoryStats, type Tensor } from '../lib/index.js';
 import { Network } from '../lib/networks/network.js';
 import { simulateAccelerator } from '../lib/networks/offload.js';
+import { TextEncoder } from '../lib/networks/text-encoder.js';
 import { full, randn } from '../lib/ops.js';
 import type { DType } from '../lib/tensor.js';
 import { demoModel } from './helpers.js';
@@ -31,6 +32,7 @@ before(async () => {
     for (const kind of ['own', 'plain'] as const) {
       await load('unet', 'UNet2DConditionModel', dtype, kind);
       await load('vae', 'AutoencoderKL', dtype, kind);
+      await load('text_encoder', 'CLIPTextModel', dtype, kind);
     }
   }
 });
@@ -103,6 +105,38 @@ for (const [batch, height, width] of cases) {
     });
   }
 }
+
+// Its attention has a mask: no token sees those behind it.
+test("text encoder: float32 is libtorch's to rounding, bfloat16 no farther than libtorch's", async () => {
+  const tokens = [0, 1].map((row) =>
+    Array.from({ length: 24 }, (_, i) => (7 + 31 * i + row) % 200),
+  );
+  const encode = async (dtype: DType, kind: Kind) => {
+    using encoded = await new TextEncoder(networkOf('text_encoder', dtype, kind)).encode(tokens);
+    return await encoded.toFloat32Array();
+  };
+  const exact = await encode('float32', 'plain');
+  const { largest } = errorOf(await encode('float32', 'own'), exact);
+  assert.ok(largest <= 1e-5 * scaleOf(exact), `${largest} of ${scaleOf(exact)}`);
+  const theirs = errorOf(await encode('bfloat16', 'plain'), exact);
+  const ours = errorOf(await encode('bfloat16', 'own'), exact);
+  assert.ok(ours.mean <= 1.15 * theirs.mean, `${ours.mean} against ${theirs.mean}`);
+});
+
+test('text encoder: what follows a token changes nothing before it', async () => {
+  const encoder = new TextEncoder(networkOf('text_encoder', 'float32', 'own'));
+  const width = 24;
+  const tokens = Array.from({ length: width }, (_, i) => 5 + i);
+  const encode = async (row: number[]) => {
+    using encoded = await encoder.encode([row]);
+    return await encoded.toFloat32Array();
+  };
+  const one = await encode(tokens);
+  const other = await encode([...tokens.slice(0, 12), ...tokens.slice(12).reverse()]);
+  const half = one.length / 2;
+  assert.deepEqual(one.slice(0, half), other.slice(0, half));
+  assert.notDeepEqual(one.slice(half), other.slice(half));
+});
 
 test('a result does not depend on who else is in the batch', async () => {
   const network = networkOf('unet', 'float32', 'own');

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include <cmath>
+#include <limits>
 #include <vector>
 
 namespace torchbrush {
@@ -26,6 +27,35 @@ struct Heads {
   at::Tensor x;
   int64_t bytes;
 };
+
+// A mask's rows as numbers to add, shared by all heads.
+struct MaskRows {
+  const float* At(int64_t batch, int64_t row) const {
+    if (!numbers.defined()) return nullptr;
+    return numbers.const_data_ptr<float>() + (numbers.size(0) > 1 ? batch : 0) * numbers.stride(0) +
+           row * stride();
+  }
+  int64_t stride() const { return numbers.defined() ? numbers.stride(1) : 0; }
+  at::Tensor numbers;  // [1 or batch, rows, padded keys]; undefined without a mask.
+};
+
+// `sizes` are those of the scores [B,H,N,M]; none for a mask that differs between heads.
+std::optional<MaskRows> RowsOf(const at::Tensor& mask, at::IntArrayRef sizes, int64_t step) {
+  if (!mask.defined()) return MaskRows{};
+  const bool fits = mask.dim() == 4 && (mask.size(0) == 1 || mask.size(0) == sizes[0]) && mask.size(1) == 1 &&
+                    (mask.size(2) == 1 || mask.size(2) == sizes[2]) && mask.size(3) == sizes[3];
+  if (!fits) return std::nullopt;
+  const int64_t padded = (sizes[3] + step - 1) / step * step;
+  at::Tensor numbers = at::zeros({mask.size(0), sizes[2], padded}, at::TensorOptions().dtype(at::kFloat));
+  at::Tensor inside = numbers.narrow(2, 0, sizes[3]);
+  const at::Tensor given = mask.squeeze(1);
+  if (mask.scalar_type() == at::kBool) {
+    inside.masked_fill_(given.logical_not(), -std::numeric_limits<float>::infinity());
+  } else {
+    inside.copy_(given);
+  }
+  return MaskRows{std::move(numbers)};
+}
 
 std::vector<float> Numbers(const at::Tensor& values, int64_t count, float otherwise) {
   if (!values.defined()) return std::vector<float>(count, otherwise);
@@ -74,7 +104,7 @@ const kernels::Family* KernelsFor(at::ScalarType type) {
 }
 
 at::Tensor FusedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                          std::optional<double> scale) {
+                          const at::Tensor& mask, std::optional<double> scale) {
   const kernels::Family* family = KernelsFor(q.scalar_type());
   const kernels::Attention* kernel = family == nullptr ? nullptr : family->attention;
   const bool fits = kernel != nullptr && q.dim() == 4 && k.dim() == 4 && v.sizes() == k.sizes() &&
@@ -84,6 +114,8 @@ at::Tensor FusedAttention(const at::Tensor& q, const at::Tensor& k, const at::Te
   if (!fits) return {};
   const int64_t batch = q.size(0), heads = q.size(1), rows = q.size(2), head_size = q.size(3);
   const int64_t keys = k.size(2);
+  const std::optional<MaskRows> masks = RowsOf(mask, {batch, heads, rows, keys}, kernel->mask_step);
+  if (!masks) return {};
   const at::Tensor out = at::empty({batch, rows, heads, head_size}, q.options()).transpose(1, 2);
   const Heads queries(q), key_heads(k), value_heads(v), results(out);
   const int64_t packed_bytes = kernel->packed_bytes(keys, head_size);
@@ -102,7 +134,8 @@ at::Tensor FusedAttention(const at::Tensor& q, const at::Tensor& k, const at::Te
       const int64_t head = task / blocks, row = task % blocks * kernel->query_block;
       kernel->run(queries.At(head, row), queries.x.stride(2), std::min(kernel->query_block, rows - row),
                   Bytes(packed) + head * packed_bytes, keys, head_size, static_cast<float>(factor),
-                  results.At(head, row), results.x.stride(2), Bytes(scratch));
+                  masks->At(head / heads, row), masks->stride(), results.At(head, row), results.x.stride(2),
+                  Bytes(scratch));
     }
   });
   return out;

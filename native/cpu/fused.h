@@ -13,10 +13,12 @@ namespace torchbrush {
 // The kernels for a dtype that this processor can run best; null where there are none.
 const kernels::Family* KernelsFor(at::ScalarType type);
 
-// softmax(scale·q·kᵀ)·v for q [B,H,N,D], k and v [B,H,M,D]; no mask. The result is [B,H,N,D] and lies
-// in memory as [B,N,H,D], which is what follows takes. Undefined for what the kernels cannot do.
+// softmax(scale·q·kᵀ + mask)·v for q [B,H,N,D], k and v [B,H,M,D]. `mask` is undefined, true where a query
+// may look at a key, or numbers; its sizes are those of the scores [B,H,N,M], or 1. The result is
+// [B,H,N,D] and lies in memory as [B,N,H,D], which is what follows takes. Undefined for what the kernels
+// cannot do.
 at::Tensor FusedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                          std::optional<double> scale);
+                          const at::Tensor& mask, std::optional<double> scale);
 
 // act(norm(x + addend)) for x [B,C,H,W], channels last; `addend`, [B,C,1,1], may be undefined. Undefined
 // for what the kernels cannot do.

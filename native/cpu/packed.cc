@@ -11,6 +11,7 @@
 
 #include "../run_memory.h"
 #include "instruction_graph.h"
+#include "small_linear.h"
 #include "winograd.h"
 
 namespace torchbrush {
@@ -65,13 +66,32 @@ bool IsPlain3x3(const ConvolutionOptions& options, const at::Tensor& weight) {
          weight.dim() == 4;
 }
 
-at::Tensor PackConvolution(const OneDnn& onednn, const ConvolutionOptions& options, const at::Tensor& plain,
-                           at::IntArrayRef sizes) {
+Packed InLayoutOfOneDnn(const at::Tensor& plain, at::Tensor packed) {
+  TORCH_CHECK(packed.is_mkldnn(), "oneDNN left a weight as it was.");
+  auto rows = PackedLayout::Recognise(plain, packed);
+  return {std::move(packed), std::move(rows)};
+}
+
+Packed PackConvolution(const OneDnn& onednn, const ConvolutionOptions& options, const at::Tensor& plain,
+                       at::IntArrayRef sizes) {
   const auto& [stride, padding, dilation, groups] = options;
   if (IsPlain3x3(options, plain) && PrefersWinograd(sizes, plain.sizes(), plain.scalar_type())) {
-    return PackForWinograd(plain);
+    at::Tensor packed = PackForWinograd(plain);
+    auto rows = WinogradRows(plain, packed);
+    return {std::move(packed), std::move(rows)};
   }
-  return Call(onednn.pack_convolution, {plain, padding, stride, dilation, groups, sizes});
+  return InLayoutOfOneDnn(plain,
+                          Call(onednn.pack_convolution, {plain, padding, stride, dilation, groups, sizes}));
+}
+
+Packed PackLinear(const OneDnn& onednn, const at::Tensor& plain, at::IntArrayRef sizes) {
+  if (PrefersSmallLinear(sizes, plain.sizes(), plain.scalar_type())) {
+    at::Tensor packed = PackSmallLinear(plain);
+    auto rows = SmallLinearRows(plain, packed);
+    return {std::move(packed), std::move(rows)};
+  }
+  const int64_t rows = c10::multiply_integers(sizes) / sizes.back();
+  return InLayoutOfOneDnn(plain, Call(onednn.pack_linear, {plain, rows}));
 }
 
 // `addend` and `bias` may be undefined.
@@ -119,9 +139,12 @@ void ReplaceLinear(Instruction& instruction, const std::shared_ptr<PackedWeight>
   instruction.run = [=](torch::jit::Stack& stack) {
     const at::Tensor x = stack[0].toTensor();
     const at::Tensor& weight = held->For(x.sizes(), [&](const at::Tensor& plain, at::IntArrayRef sizes) {
-      return Call(onednn->pack_linear, {plain, c10::multiply_integers(sizes) / sizes.back()});
+      return PackLinear(*onednn, plain, sizes);
     });
-    at::Tensor y = Call(onednn->linear, {x, weight, stack[2], "none", Pointwise(), c10::IValue()});
+    at::Tensor y =
+        weight.is_mkldnn()
+            ? Call(onednn->linear, {x, weight, stack[2], "none", Pointwise(), c10::IValue()})
+            : SmallLinear(x, weight, held->rows(), stack[2].isTensor() ? stack[2].toTensor() : at::Tensor());
     stack.clear();
     stack.emplace_back(std::move(y));
   };
@@ -175,23 +198,18 @@ std::function<void()> DirectConvolution(const at::Tensor& x, const at::Tensor& w
 
 void PackedWeight::Set(Source source) {
   source_ = std::move(source);
-  packed_.reset();
-  layout_.reset();
+  packed_ = {};
 }
 
 const at::Tensor& PackedWeight::For(at::IntArrayRef sizes, const Pack& pack) {
-  if (packed_.defined()) return packed_;
+  if (packed_.weight.defined()) return packed_.weight;
   if (sizes_.empty()) sizes_ = sizes.vec();
   const RunMemory::Pause pause;  // The weight stays.
   const at::Tensor plain = source_();
-  at::Tensor packed = pack(plain, sizes_);
-  // A packer that had nothing to do gives back what it was given, which is only lent.
-  if (packed.layout() == at::kStrided && packed.is_alias_of(plain)) packed = packed.clone();
+  packed_ = pack(plain, sizes_);
   rows_ = plain.size(0);
-  layout_ = packed.is_mkldnn() ? PackedLayout::Recognise(plain, packed) : WinogradRows(plain, packed);
-  packed_ = std::move(packed);
   source_ = nullptr;
-  return packed_;
+  return packed_.weight;
 }
 
 PackedWeights UsePackedOperators(const Program& program, std::vector<Instruction>& instructions,

@@ -20,7 +20,14 @@ bool CanPack(at::ScalarType type);
 // A 3×3 convolution with padding 1 by oneDNN alone, to compare others with. The result is thrown away.
 std::function<void()> DirectConvolution(const at::Tensor& x, const at::Tensor& weight);
 
-// A weight in the layout of whoever multiplies with it: oneDNN's, or Winograd's. It is packed at its first
+// A weight as whoever multiplies with it takes it, and where rows of it can be written: null where they
+// can't be.
+struct Packed {
+  at::Tensor weight;
+  std::unique_ptr<PackedRows> rows;
+};
+
+// A weight in the layout of whoever multiplies with it: oneDNN's, or our kernels'. It is packed at its first
 // use, and nothing else is kept of it then.
 class PackedWeight {
  public:
@@ -30,20 +37,19 @@ class PackedWeight {
 
   // The packed weight. `sizes` are the input's: the first ones ever seen pick the layout, whatever
   // weight is set later, so that equal weights always give equal bits.
-  using Pack = std::function<at::Tensor(const at::Tensor& plain, at::IntArrayRef sizes)>;
+  using Pack = std::function<Packed(const at::Tensor& plain, at::IntArrayRef sizes)>;
   const at::Tensor& For(at::IntArrayRef sizes, const Pack& pack);
 
   // Where other values can be written into the packed weight. Null before it is packed, and where it
   // has to be set and packed anew.
-  const PackedRows* layout() const { return layout_.get(); }
+  const PackedRows* layout() const { return packed_.rows.get(); }
 
   // The plain weight's first size, once it is packed.
   int64_t rows() const { return rows_; }
 
  private:
   Source source_;  // Until it is packed.
-  at::Tensor packed_;
-  std::unique_ptr<PackedRows> layout_;
+  Packed packed_;
   int64_t rows_ = 0;
   std::vector<int64_t> sizes_;
 };

@@ -31,13 +31,14 @@ void Answer(torch::jit::Stack& stack, at::Tensor value) {
 void UseAttention(InstructionGraph& graph, Instruction& instruction) {
   if (instruction.name != "aten::scaled_dot_product_attention" || instruction.inputs.size() != 8) return;
   const auto constant = [&](int i) { return graph.Constant(instruction.inputs[i]); };
-  for (int i = 3; i < 8; ++i) {
+  for (int i = 4; i < 8; ++i) {
     if (constant(i) == nullptr) return;
   }
   const bool shared = constant(7)->isBool() && constant(7)->toBool();
-  if (!constant(3)->isNone() || constant(4)->toDouble() != 0 || constant(5)->toBool() || shared) return;
+  if (constant(4)->toDouble() != 0 || constant(5)->toBool() || shared) return;
   instruction.run = [plain = instruction.run, scale = NumberOrNone(*constant(6))](torch::jit::Stack& stack) {
-    at::Tensor out = FusedAttention(stack[0].toTensor(), stack[1].toTensor(), stack[2].toTensor(), scale);
+    at::Tensor out = FusedAttention(stack[0].toTensor(), stack[1].toTensor(), stack[2].toTensor(),
+                                    TensorOrNone(stack[3]), scale);
     if (!out.defined()) return plain(stack);
     Answer(stack, std::move(out));
   };

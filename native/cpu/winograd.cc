@@ -36,6 +36,10 @@ bool KeepsTransformed(int64_t in_channels, int64_t out_channels) {
   return in_channels * out_channels < kMostWeights;
 }
 
+int64_t Panels(const kernels::Winograd& kernel, int64_t out_channels) {
+  return CeilDivide(out_channels, kernel.panel(out_channels));
+}
+
 // At most as many tiles as `wanted`, in blocks of the same size, a number of them that `threads` divides.
 int64_t BlockOf(int64_t tiles, int64_t wanted, int64_t threads) {
   const int64_t rounds = CeilDivide(tiles, wanted * threads);
@@ -59,7 +63,7 @@ void ByTiles(const Work& work) {
   constexpr int64_t kLeast = 64, kMost = 96, kCache = int64_t{1} << 20;
   const kernels::Winograd& kernel = *work.kernel;
   const int64_t channels = work.shape.in_channels, threads = at::get_num_threads();
-  const int64_t tiles = kernel.tiles(work.shape), panels = kernel.panels(work.shape.out_channels);
+  const int64_t tiles = kernel.tiles(work.shape), panels = Panels(kernel, work.shape.out_channels);
   const int64_t wanted = std::clamp(kCache / kernel.tile_bytes(1, channels), kLeast, kMost);
   const int64_t block = BlockOf(tiles, wanted, threads);
   const int64_t tile_bytes = kernel.tile_bytes(block, channels);
@@ -85,7 +89,7 @@ void ByPanels(const Work& work) {
   constexpr int64_t kLeast = 128, kMost = 384, kCache = int64_t{8} << 20;
   const kernels::Winograd& kernel = *work.kernel;
   const int64_t channels = work.shape.in_channels, threads = at::get_num_threads();
-  const int64_t tiles = kernel.tiles(work.shape), panels = kernel.panels(work.shape.out_channels);
+  const int64_t tiles = kernel.tiles(work.shape), panels = Panels(kernel, work.shape.out_channels);
   const int64_t block = BlockOf(tiles, std::clamp(kCache / kernel.tile_bytes(1, channels), kLeast, kMost), 1);
   const int64_t own_bytes = RoundUp(kernel.scratch_bytes(block, false));
   const int64_t zero_bytes = RoundUp(channels * work.element);
@@ -149,10 +153,10 @@ class TransformedRows final : public PackedRows {
         out_channels_(weight.size(0)),
         in_channels_(weight.size(1)) {}
 
-  int64_t block_rows() const override { return kernel_->panel; }
+  int64_t block_rows() const override { return kernel_->panel(out_channels_); }
 
   void Write(int64_t first, const at::Tensor& rows) const override {
-    const int64_t panel = first / kernel_->panel;
+    const int64_t panel = first / kernel_->panel(out_channels_);
     kernel_->pack(rows.const_data_ptr(), first, in_channels_, out_channels_, panel, panel + 1,
                   KeepsTransformed(in_channels_, out_channels_), Bytes(packed_));
   }
@@ -189,7 +193,7 @@ at::Tensor PackForWinograd(const at::Tensor& weight) {
   const bool transformed = KeepsTransformed(in_channels, out_channels);
   const int64_t bytes = kernel->packed_bytes(in_channels, out_channels, transformed);
   at::Tensor packed = at::empty({bytes / plain.element_size()}, plain.options());
-  at::parallel_for(0, kernel->panels(out_channels), 1, [&](int64_t first, int64_t last) {
+  at::parallel_for(0, Panels(*kernel, out_channels), 1, [&](int64_t first, int64_t last) {
     kernel->pack(plain.data_ptr(), 0, in_channels, out_channels, first, last, transformed, packed.data_ptr());
   });
   return packed;

@@ -97,6 +97,12 @@ struct AttentionOf {
     }
   }
 
+  static void AddMask(float* scores, const float* mask, int64_t width, float factor) {
+    for (int64_t i = 0; i < width; i += kLanes) {
+      Store(scores + i, Load(scores + i) * factor + Load(mask + i) * kLog2E);
+    }
+  }
+
   // Turns the scores of one row into weights; gives by how much what was summed so far shrinks.
   static float Softmax(float* scores, Element* weights, int64_t width, float factor, float& largest,
                        float& total) {
@@ -105,7 +111,8 @@ struct AttentionOf {
     const float before = largest;
     const float now = std::max(before, Largest(top) * factor);
     Floats sum = Zero();
-    const Floats offset = Splat(now);
+    // As long as all keys are masked, nothing is subtracted: their weights are zero.
+    const Floats offset = Splat(now == -std::numeric_limits<float>::infinity() ? 0.0f : now);
     for (int64_t i = 0; i < width; i += kLanes) {
       const Floats weight = Exp2<Product::kRough>(Load(scores + i) * factor - offset);
       sum += weight;
@@ -118,7 +125,8 @@ struct AttentionOf {
   }
 
   static void Run(const void* queries, int64_t query_stride, int64_t rows, const void* packed, int64_t keys,
-                  int64_t head_size, float scale, void* out, int64_t out_stride, void* memory) {
+                  int64_t head_size, float scale, const float* mask, int64_t mask_stride, void* out,
+                  int64_t out_stride, void* memory) {
     const Scratch scratch = Divide(memory, head_size);
     const auto* q = static_cast<const Element*>(queries);
     for (int64_t row = 0; row < rows; ++row) {
@@ -133,14 +141,14 @@ struct AttentionOf {
     for (int64_t first = 0; first < keys; first += kKeyBlock) {
       const int64_t count = std::min<int64_t>(kKeyBlock, keys - first);
       Block(scratch, packed_keys + first * head_size, packed_values + first * width, rows, count, head_size,
-            scale * kLog2E);
+            scale * kLog2E, mask == nullptr ? nullptr : mask + first, mask_stride);
     }
     auto* to = static_cast<Element*>(out);
     for (int64_t row = 0; row < rows; ++row) Finish(scratch, row, head_size, to + row * out_stride);
   }
 
   static void Block(const Scratch& scratch, const Element* keys, const Element* values, int64_t rows,
-                    int64_t count, int64_t head_size, float factor) {
+                    int64_t count, int64_t head_size, float factor, const float* mask, int64_t mask_stride) {
     const int64_t steps = head_size / kPair;
     const int64_t used = RoundUp(count, kLanes);
     for (int64_t column = 0; column < used; column += kPanel) {
@@ -151,9 +159,10 @@ struct AttentionOf {
     const int64_t width = PaddedHead(head_size);
     for (int64_t row = 0; row < rows; ++row) {
       float* scores = scratch.scores + row * kKeyBlock;
+      if (mask != nullptr) AddMask(scores, mask + row * mask_stride, used, factor);
       for (int64_t i = count; i < used; ++i) scores[i] = -std::numeric_limits<float>::infinity();
-      const float shrink = Softmax(scores, scratch.weights + row * kKeyBlock, used, factor,
-                                   scratch.largest[row], scratch.total[row]);
+      const float shrink = Softmax(scores, scratch.weights + row * kKeyBlock, used,
+                                   mask != nullptr ? 1 : factor, scratch.largest[row], scratch.total[row]);
       if (shrink == 1.0f) continue;
       float* sums = scratch.sums + row * width;
       for (int64_t i = 0; i < width; i += kLanes) Store(sums + i, Load(sums + i) * shrink);
@@ -178,7 +187,7 @@ struct AttentionOf {
     std::memcpy(out + i, rest, (head_size - i) * sizeof(Element));
   }
 
-  static constexpr Attention kTable{kQueryBlock, PackedBytes, ScratchBytes, Pack, Run};
+  static constexpr Attention kTable{kQueryBlock, PackedBytes, ScratchBytes, Pack, kLanes, Run};
 };
 
 }  // namespace

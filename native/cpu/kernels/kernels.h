@@ -7,7 +7,7 @@
 
 namespace torchbrush::kernels {
 
-// softmax(scale · q·kᵀ)·v for one head, the softmax in float32. Elements are float or bfloat16 (as
+// softmax(scale · q·kᵀ + mask)·v for one head, the softmax in float32. Elements are float or bfloat16 (as
 // uint16_t); strides are in elements, and values of a row lie one behind the other.
 struct Attention {
   int64_t query_block;  // Rows that one call of `run` takes at most.
@@ -15,8 +15,11 @@ struct Attention {
   int64_t (*scratch_bytes)(int64_t head_size);
   void (*pack)(const void* keys, int64_t key_stride, const void* values, int64_t value_stride, int64_t count,
                int64_t head_size, void* packed);
+  // `mask` is null or has rows of `mask_stride` numbers, which is `keys` rounded up to `mask_step` at least.
+  int64_t mask_step;
   void (*run)(const void* queries, int64_t query_stride, int64_t rows, const void* packed, int64_t keys,
-              int64_t head_size, float scale, void* out, int64_t out_stride, void* scratch);
+              int64_t head_size, float scale, const float* mask, int64_t mask_stride, void* out,
+              int64_t out_stride, void* scratch);
 };
 
 // Group normalisation of one picture's rows [rows, channels], in two passes that threads may share.
@@ -44,10 +47,9 @@ struct ConvolutionShape {
 
 struct Winograd {
   int64_t channel_step;
-  int64_t panel;  // Output channels of a panel, but for the last one.
+  int64_t (*panel)(int64_t out_channels);  // Of them in a panel, but for the last one.
   // Weights are packed `transformed`, 16/9 as large, or plain, which costs a transform at every use.
   int64_t (*packed_bytes)(int64_t in_channels, int64_t out_channels, bool transformed);
-  int64_t (*panels)(int64_t out_channels);
   // Packs panels first … last-1 of weights [out, in, 3, 3], of which `weights` holds those from the output
   // channel `start` on, at any address.
   void (*pack)(const void* weights, int64_t start, int64_t in_channels, int64_t out_channels, int64_t first,
@@ -65,6 +67,23 @@ struct Winograd {
                    void* out, void* scratch);
 };
 
+// x·wᵀ + bias for weights [out, in].
+struct Linear {
+  int64_t in_step;  // What `in` and `out` are multiples of.
+  int64_t out_step;
+  int64_t panel;  // Columns of a panel, but for the last one.
+  int64_t (*packed_bytes)(int64_t in, int64_t out);
+  int64_t (*panels)(int64_t out);
+  int64_t (*scratch_bytes)();
+  // Packs panels first … last-1 of the weights, of which `weights` holds the rows from `start` on, at any
+  // address.
+  void (*pack)(const void* weights, int64_t start, int64_t in, int64_t out, int64_t first, int64_t last,
+               void* packed);
+  // The columns of a panel for `rows` rows of x and y, which lie one behind the other. `bias` may be null.
+  void (*run)(const void* x, int64_t rows, const void* packed, int64_t in, int64_t out, int64_t panel,
+              const float* bias, void* y, void* scratch);
+};
+
 struct Rows {
   // sum = x + addend (where there is one) and out = (sum − mean)/√(variance + ε)·weight + bias for each
   // of [rows, channels]. `sum` may be null; `scratch` has room for one row.
@@ -74,10 +93,11 @@ struct Rows {
   void (*gated_gelu)(const void* x, int64_t rows, int64_t channels, void* out);
 };
 
-// For one type of elements. Where the processor has no products of them, two are null.
+// For one type of elements. Where the processor has no products of them, the pointers are null.
 struct Family {
   const Attention* attention;
   const Winograd* winograd;
+  const Linear* linear;
   GroupNorm group_norm;
   Rows rows;
 };

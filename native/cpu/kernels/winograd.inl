@@ -1,7 +1,7 @@
 // 3×3 convolutions as products of transformed tiles and transformed weights (see kernels.h).
 //
-// A panel is up to kPanel output channels, a position one of the sixteen of a transformed tile. Weights
-// are packed as [panel][position][in_channels/pair][panel width][pair], transformed, or as
+// A panel is PanelOf output channels or what is left of them, a position one of the sixteen of a transformed
+// tile. Weights are packed as [panel][position][in_channels/pair][panel width][pair], transformed, or as
 // [panel][in_channels/pair][9][panel width][pair], to be transformed whenever they are used.
 #pragma once
 
@@ -25,7 +25,12 @@ struct WinogradOf {
     return (transformed ? kPositions : kPlaces) * in_channels * out_channels * sizeof(Element);
   }
 
-  static int64_t Panels(int64_t out_channels) { return (out_channels + kPanel - 1) / kPanel; }
+  static constexpr int kWidest = kMostVectors * kLanes;
+
+  // What leaves no narrow panel behind, if there is a choice.
+  static int64_t PanelOf(int64_t out_channels) {
+    return out_channels % kPanel != 0 && out_channels % kWidest == 0 ? kWidest : kPanel;
+  }
 
   // G·g·Gᵀ
   static void TransformWeights(const Floats (&g)[9], Floats (&u)[16]) {
@@ -103,18 +108,19 @@ struct WinogradOf {
 
   static void Pack(const void* weights, int64_t start, int64_t in_channels, int64_t out_channels,
                    int64_t first, int64_t last, bool transformed, void* packed) {
-    const int64_t panel_elements = PackedBytes(in_channels, kPanel, transformed) / sizeof(Element);
+    const int64_t full = PanelOf(out_channels);
+    const int64_t panel_elements = PackedBytes(in_channels, full, transformed) / sizeof(Element);
     for (int64_t panel = first; panel < last; ++panel) {
-      const int64_t width = std::min<int64_t>(kPanel, out_channels - panel * kPanel);
+      const int64_t width = std::min(full, out_channels - panel * full);
       auto* to = static_cast<Element*>(packed) + panel * panel_elements;
       const auto* from = static_cast<const char*>(weights) +
-                         (panel * kPanel - start) * in_channels * kPlaces * sizeof(Element);
+                         (panel * full - start) * in_channels * kPlaces * sizeof(Element);
       for (int64_t c = 0; c < in_channels; c += kPair, from += kPair * kPlaces * sizeof(Element)) {
         if (!transformed) {
           Gather(from, in_channels, width, to + c * kPlaces * width);
           continue;
         }
-        Element kernels[kPlaces * kPanel * kPair];
+        Element kernels[kPlaces * kWidest * kPair];
         Gather(from, in_channels, width, kernels);
         TransformColumns(kernels, width, to + c * width, in_channels * width);
       }
@@ -133,8 +139,8 @@ struct WinogradOf {
   static constexpr int64_t kChunk = 1024 / sizeof(Element);
 
   static int64_t ScratchBytes(int64_t tiles, bool transformed) {
-    const int64_t products = kPositions * tiles * kPanel * sizeof(float);
-    return products + (transformed ? 0 : kPositions * kChunk * kPanel * sizeof(Element));
+    const int64_t products = kPositions * tiles * kWidest * sizeof(float);
+    return products + (transformed ? 0 : kPositions * kChunk * kWidest * sizeof(Element));
   }
 
   // Where a tile's first pixel of the result lies.
@@ -231,11 +237,12 @@ struct WinogradOf {
                        int64_t panel, const float* bias, const void* addend, int64_t first, int64_t count,
                        void* out, void* scratch) {
     const int64_t channels = shape.in_channels;
-    const int64_t width = std::min<int64_t>(kPanel, shape.out_channels - panel * kPanel);
+    const int64_t full = PanelOf(shape.out_channels);
+    const int64_t width = std::min(full, shape.out_channels - panel * full);
     const auto* weights = static_cast<const Element*>(packed) +
-                          panel * PackedBytes(channels, kPanel, transformed) / sizeof(Element);
+                          panel * PackedBytes(channels, full, transformed) / sizeof(Element);
     auto* products = static_cast<float*>(scratch);
-    auto* chunk = reinterpret_cast<Element*>(products + kPositions * count * kPanel);
+    auto* chunk = reinterpret_cast<Element*>(products + kPositions * count * width);
     const int64_t most = transformed ? channels : kChunk;
     for (int64_t c = 0; c < channels; c += most) {
       const int64_t depth = std::min(most, channels - c);
@@ -248,18 +255,17 @@ struct WinogradOf {
         AnyColumns<Product>(static_cast<int>(width / kLanes),
                             static_cast<const Element*>(tiles) + position * count * channels + c, channels,
                             count, (transformed ? weights : chunk) + position * depth * width, width * kPair,
-                            depth / kPair, products + position * count * kPanel, kPanel, c > 0);
+                            depth / kPair, products + position * count * width, width, c > 0);
       }
     }
     for (int64_t tile = 0; tile < count; ++tile) {
-      FinishTile(products + tile * kPanel, count * kPanel, shape, PlaceOf(shape, first + tile),
-                 panel * kPanel, width, bias, static_cast<const Element*>(addend),
-                 static_cast<Element*>(out));
+      FinishTile(products + tile * width, count * width, shape, PlaceOf(shape, first + tile), panel * full,
+                 width, bias, static_cast<const Element*>(addend), static_cast<Element*>(out));
     }
   }
 
-  static constexpr Winograd kTable{kLanes, kPanel,    PackedBytes,  Panels,    Pack,
-                                   Tiles,  TileBytes, ScratchBytes, Transform, Multiply};
+  static constexpr Winograd kTable{kLanes,    PanelOf,      PackedBytes, Pack,    Tiles,
+                                   TileBytes, ScratchBytes, Transform,   Multiply};
 };
 
 }  // namespace
