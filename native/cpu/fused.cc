@@ -241,4 +241,17 @@ at::Tensor FusedGatedGelu(const at::Tensor& given) {
   return out;
 }
 
+at::Tensor FusedScaledSilu(const at::Tensor& given, double factor) {
+  const kernels::Family* family = KernelsFor(given.scalar_type());
+  if (family == nullptr) return {};
+  constexpr int64_t kPiece = 4096;
+  const at::Tensor x = given.contiguous();
+  const at::Tensor out = at::empty_like(x);
+  at::parallel_for(0, x.numel(), kPiece, [&](int64_t begin, int64_t end) {
+    const int64_t start = begin * x.element_size();
+    family->rows.scaled_silu(Bytes(x) + start, end - begin, static_cast<float>(factor), Bytes(out) + start);
+  });
+  return out;
+}
+
 }  // namespace torchbrush

@@ -35,4 +35,7 @@ std::pair<at::Tensor, at::Tensor> FusedLayerNorm(const at::Tensor& x, const at::
 // kernels cannot do.
 at::Tensor FusedGatedGelu(const at::Tensor& x);
 
+// x·sigmoid(factor·x), which with 1.702 is CLIP's "quick GELU". Undefined for what the kernels cannot do.
+at::Tensor FusedScaledSilu(const at::Tensor& x, double factor);
+
 }  // namespace torchbrush

@@ -166,6 +166,29 @@ void UseGatedGelu(InstructionGraph& graph, Instruction& product) {
   for (Instruction* part : {gelu, unpack, chunk}) graph.Remove(*part);
 }
 
+// x·sigmoid(x·factor)
+void UseScaledSilu(InstructionGraph& graph, Instruction& product) {
+  if (product.name != "aten::mul" || product.inputs.size() != 2) return;
+  Instruction* sigmoid = graph.MakerFor(product, product.inputs[1], "aten::sigmoid");
+  if (sigmoid == nullptr) return;
+  Instruction* scaled = graph.MakerFor(*sigmoid, sigmoid->inputs[0], "aten::mul");
+  if (scaled == nullptr || scaled->inputs[0] != product.inputs[0]) return;
+  const c10::IValue* factor = graph.Constant(scaled->inputs[1]);
+  if (factor == nullptr) return;
+  const bool is_number = factor->isDouble() || (factor->isTensor() && factor->toTensor().numel() == 1);
+  if (!is_number) return;
+  const double number = factor->isDouble() ? factor->toDouble() : factor->toTensor().item<double>();
+  product.run = [number](torch::jit::Stack& stack) {
+    const at::Tensor x = stack[0].toTensor();
+    at::Tensor out = FusedScaledSilu(x, number);
+    if (!out.defined()) out = x * at::sigmoid(x * number);
+    Answer(stack, std::move(out));
+  };
+  product.name = "torchbrush::scaled_silu";
+  product.inputs = {product.inputs[0]};
+  for (Instruction* part : {sigmoid, scaled}) graph.Remove(*part);
+}
+
 // Copies into the default memory format whose takers would rather have channels last.
 void DropContiguous(InstructionGraph& graph, Instruction& copy) {
   static const std::set<std::string> indifferent{"aten::conv2d", "aten::group_norm", "aten::silu",
@@ -198,6 +221,7 @@ void UseFusedOperators(const Program& program, std::vector<Instruction>& instruc
   apply(UseGroupNorm);
   apply(UseLayerNorm);
   apply(UseGatedGelu);
+  apply(UseScaledSilu);
   EraseRemoved(instructions);
 }
 

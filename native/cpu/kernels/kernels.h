@@ -91,6 +91,8 @@ struct Rows {
                      const float* bias, float epsilon, void* sum, void* out, float* scratch);
   // out[rows, channels] = a·gelu(b), where a row of x is a and then b.
   void (*gated_gelu)(const void* x, int64_t rows, int64_t channels, void* out);
+  // out = x/(1 + e^(−factor·x))
+  void (*scaled_silu)(const void* x, int64_t count, float factor, void* out);
 };
 
 // For one type of elements. Where the processor has no products of them, the pointers are null.

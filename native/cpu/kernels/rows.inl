@@ -82,7 +82,15 @@ struct RowsOf {
     }
   }
 
-  static constexpr Rows kTable{LayerNorm, GatedGelu};
+  static void ScaledSilu(const void* from, int64_t count, float factor, void* to) {
+    const auto* x = static_cast<const Element*>(from);
+    auto* out = static_cast<Element*>(to);
+    int64_t i = 0;
+    for (; i + kLanes <= count; i += kLanes) Store(out + i, Silu(Load(x + i), factor));
+    for (; i < count; ++i) StoreOne(out + i, Silu(Splat(Number(x[i])), factor)[0]);
+  }
+
+  static constexpr Rows kTable{LayerNorm, GatedGelu, ScaledSilu};
 };
 
 }  // namespace

@@ -120,9 +120,10 @@ inline Floats Exp2(Floats x) {
 
 constexpr float kLog2E = 1.44269504088896341f;
 
-inline Floats Silu(Floats x) {
-  // Beyond 87 the factor is 1/(1+2^-126) or 2^-126 already.
-  const Floats exponent = Max(Splat(-126.0f), -x * kLog2E);
+// x/(1 + e^(−factor·x)): SiLU, or with 1.702 what CLIP takes for GELU.
+inline Floats Silu(Floats x, float factor = 1) {
+  // Beyond 87 the divisor is 1+2^-126 or 2^126 already.
+  const Floats exponent = Max(Splat(-126.0f), x * (-factor * kLog2E));
   return x / (1.0f + Exp2(exponent < 126.0f ? exponent : Splat(126.0f)));
 }
 
