@@ -73,6 +73,7 @@ class Network {
   // Null where all weights that the plan needs are on the device.
   std::unique_ptr<WeightPass> BringWeights(Plan& plan);
 
+  const FreedMemory freed_;  // The first, so that it comes last.
   std::shared_ptr<const Program> program_;
   std::vector<c10::IValue> fixed_;
   TuneFlag tune_ = std::make_shared<std::atomic<bool>>(false);

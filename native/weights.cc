@@ -28,6 +28,8 @@ void ReturnFreeMemory() {
 
 }  // namespace
 
+FreedMemory::~FreedMemory() { ReturnFreeMemory(); }
+
 Weights::Weights(const Program& program, const std::vector<Placement>& placements, const Whereabouts& where,
                  at::ScalarType type, std::vector<Instruction>& instructions, std::vector<c10::IValue>& fixed)
     : device_(where.device), type_(type), fixed_(fixed), where_(where) {

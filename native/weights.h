@@ -31,6 +31,15 @@ struct WeightUpdate {
   std::vector<LowRankTerm> terms;
 };
 
+// Gives back to the system, at its end, what the C library keeps of memory that was freed.
+class FreedMemory {
+ public:
+  FreedMemory() = default;
+  FreedMemory(const FreedMemory&) = delete;
+  FreedMemory& operator=(const FreedMemory&) = delete;
+  ~FreedMemory();
+};
+
 class Weights {
  public:
   // Fills the parameters' places in `fixed` and gives instructions packed weights where they can
