@@ -68,6 +68,8 @@ at::Tensor SmallLinear(const at::Tensor& given, const at::Tensor& packed, int64_
   const at::Tensor x = given.contiguous();
   const at::Tensor offsets = bias.defined() ? bias.to(at::kFloat).contiguous() : at::Tensor();
   const int64_t in = x.size(-1), rows = x.numel() / in, panels = kernel->panels(out);
+  TORCH_CHECK(packed.numel() == in * out, "A linear layer takes rows of ", packed.numel() / out,
+              " values, not ", in, ".");
   std::vector<int64_t> sizes = x.sizes().vec();
   sizes.back() = out;
   const at::Tensor y = at::empty(sizes, x.options());

@@ -205,12 +205,17 @@ at::Tensor PackForWinograd(const at::Tensor& weight) {
 
 at::Tensor WinogradConvolution(const at::Tensor& given, const at::Tensor& packed, int64_t out_channels,
                                const at::Tensor& bias, const at::Tensor& addend) {
+  const kernels::Winograd* kernel = Kernel(given.scalar_type());
+  const bool transformed = KeepsTransformed(given.size(1), out_channels);
+  TORCH_CHECK(kernel->packed_bytes(given.size(1), out_channels, transformed) ==
+                  packed.numel() * packed.element_size(),
+              "A convolution takes another number of channels than ", given.size(1), ".");
   const at::Tensor x = given.contiguous(at::MemoryFormat::ChannelsLast);
   const at::Tensor y = addend.defined() ? addend.contiguous(at::MemoryFormat::ChannelsLast) : at::Tensor();
   const at::Tensor offsets = bias.defined() ? bias.to(at::kFloat).contiguous() : at::Tensor();
   const at::Tensor out =
       at::empty({x.size(0), out_channels, x.size(2), x.size(3)}, x.options(), at::MemoryFormat::ChannelsLast);
-  const Work work{Kernel(x.scalar_type()),
+  const Work work{kernel,
                   {x.size(0), x.size(2), x.size(3), x.size(1), out_channels},
                   x.element_size(),
                   Bytes(x),
@@ -218,7 +223,7 @@ at::Tensor WinogradConvolution(const at::Tensor& given, const at::Tensor& packed
                   offsets.defined() ? offsets.const_data_ptr<float>() : nullptr,
                   y.defined() ? Bytes(y) : nullptr,
                   Bytes(out)};
-  KeepsTransformed(x.size(1), out_channels) ? ByTiles(work) : ByPanels(work);
+  transformed ? ByTiles(work) : ByPanels(work);
   return out;
 }
 
