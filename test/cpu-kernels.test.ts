@@ -49,10 +49,13 @@ async function run(network: Network, entry: string, output: string, shapes: numb
     const input = shape.length === 1 ? full(shape, 321, { device: 'cpu' }) : drawn.to(place);
     return [network.inputsOf(entry)[index] as string, input] as const;
   });
-  const [result] = await network.run(entry, Object.fromEntries(named), [output]);
-  for (const [, input] of named) input.dispose();
-  using made = result as Tensor;
-  return await made.toFloat32Array();
+  try {
+    const [result] = await network.run(entry, Object.fromEntries(named), [output]);
+    using made = result as Tensor;
+    return await made.toFloat32Array();
+  } finally {
+    for (const [, input] of named) input.dispose();
+  }
 }
 
 function errorOf(values: Float32Array, exact: Float32Array): { largest: number; mean: number } {
@@ -143,4 +146,15 @@ test('a result does not depend on who else is in the batch', async () => {
   const alone = await run(network, 'forward', 'sample', [[1, 4, 16, 16], [1], [1, 24, 128]]);
   const again = await run(network, 'forward', 'sample', [[1, 4, 16, 16], [1], [1, 24, 128]]);
   assert.deepEqual(alone, again);
+});
+
+test('rows of another width than the weights are refused, also by packed ones', async () => {
+  const network = networkOf('unet', 'float32', 'own');
+  const shapes = (width: number) => [[1, 4, 16, 16], [1], [1, 24, width]];
+  await run(network, 'forward', 'sample', shapes(128));
+  for (const width of [64, 256]) {
+    const running = run(network, 'forward', 'sample', shapes(width));
+    await assert.rejects(running, { code: 'ERR_TORCH' });
+  }
+  await run(network, 'forward', 'sample', shapes(128));
 });
