@@ -6,12 +6,10 @@
 #include <limits>
 #include <vector>
 
+#include "bytes.h"
+
 namespace torchbrush {
 namespace {
-
-char* Bytes(const at::Tensor& tensor) { return static_cast<char*>(tensor.data_ptr()); }
-
-at::Tensor Room(int64_t bytes) { return at::empty({bytes}, at::TensorOptions().dtype(at::kByte)); }
 
 // A tensor whose rows have their values one behind the other.
 at::Tensor WithWholeRows(const at::Tensor& x) { return x.stride(-1) == 1 ? x : x.contiguous(); }

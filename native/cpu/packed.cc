@@ -76,9 +76,7 @@ Packed PackConvolution(const OneDnn& onednn, const ConvolutionOptions& options, 
                        at::IntArrayRef sizes) {
   const auto& [stride, padding, dilation, groups] = options;
   if (IsPlain3x3(options, plain) && PrefersWinograd(sizes, plain.sizes(), plain.scalar_type())) {
-    at::Tensor packed = PackForWinograd(plain);
-    auto rows = WinogradRows(plain, packed);
-    return {std::move(packed), std::move(rows)};
+    return PackForWinograd(plain);
   }
   return InLayoutOfOneDnn(plain,
                           Call(onednn.pack_convolution, {plain, padding, stride, dilation, groups, sizes}));
@@ -86,9 +84,7 @@ Packed PackConvolution(const OneDnn& onednn, const ConvolutionOptions& options, 
 
 Packed PackLinear(const OneDnn& onednn, const at::Tensor& plain, at::IntArrayRef sizes) {
   if (PrefersSmallLinear(sizes, plain.sizes(), plain.scalar_type())) {
-    at::Tensor packed = PackSmallLinear(plain);
-    auto rows = SmallLinearRows(plain, packed);
-    return {std::move(packed), std::move(rows)};
+    return PackSmallLinear(plain);
   }
   const int64_t rows = c10::multiply_integers(sizes) / sizes.back();
   return InLayoutOfOneDnn(plain, Call(onednn.pack_linear, {plain, rows}));

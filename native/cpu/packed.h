@@ -20,13 +20,6 @@ bool CanPack(at::ScalarType type);
 // A 3×3 convolution with padding 1 by oneDNN alone, to compare others with. The result is thrown away.
 std::function<void()> DirectConvolution(const at::Tensor& x, const at::Tensor& weight);
 
-// A weight as whoever multiplies with it takes it, and where rows of it can be written: null where they
-// can't be.
-struct Packed {
-  at::Tensor weight;
-  std::unique_ptr<PackedRows> rows;
-};
-
 // A weight in the layout of whoever multiplies with it: oneDNN's, or our kernels'. It is packed at its first
 // use, and nothing else is kept of it then.
 class PackedWeight {

@@ -21,6 +21,13 @@ class PackedRows {
   virtual void Write(int64_t first, const at::Tensor& rows) const = 0;
 };
 
+// A weight as whoever multiplies with it takes it, and where rows of it can be written: null where they
+// can't be.
+struct Packed {
+  at::Tensor weight;
+  std::unique_ptr<PackedRows> rows;
+};
+
 // A weight [rows, channels, …] in blocks of rows. Within a block come groups of channels, then the
 // places of the kernel, then the channels of the group, one or two by two, then the block's rows.
 class PackedLayout final : public PackedRows {

@@ -3,8 +3,10 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <memory>
 #include <vector>
 
+#include "bytes.h"
 #include "fused.h"
 
 namespace torchbrush {
@@ -47,7 +49,7 @@ bool PrefersSmallLinear(at::IntArrayRef x, at::IntArrayRef weight, at::ScalarTyp
          rows * weight[0] * weight[1] <= kMostProducts;
 }
 
-at::Tensor PackSmallLinear(const at::Tensor& weight) {
+Packed PackSmallLinear(const at::Tensor& weight) {
   const kernels::Linear* kernel = Kernel(weight.scalar_type());
   const at::Tensor plain = weight.contiguous();
   const int64_t out = weight.size(0), in = weight.size(1);
@@ -55,11 +57,7 @@ at::Tensor PackSmallLinear(const at::Tensor& weight) {
   at::parallel_for(0, kernel->panels(out), 1, [&](int64_t first, int64_t last) {
     kernel->pack(plain.const_data_ptr(), 0, in, out, first, last, packed.data_ptr());
   });
-  return packed;
-}
-
-std::unique_ptr<PackedRows> SmallLinearRows(const at::Tensor& weight, const at::Tensor& packed) {
-  return std::make_unique<LinearRows>(weight, packed);
+  return {packed, std::make_unique<LinearRows>(weight, packed)};
 }
 
 at::Tensor SmallLinear(const at::Tensor& given, const at::Tensor& packed, int64_t out,
@@ -77,16 +75,16 @@ at::Tensor SmallLinear(const at::Tensor& given, const at::Tensor& packed, int64_
   const int64_t threads = at::get_num_threads();
   const int64_t splits = std::min(panels % threads == 0 ? 1 : threads, std::max<int64_t>(rows / 8, 1));
   at::parallel_for(0, panels * splits, 1, [&](int64_t begin, int64_t end) {
-    const at::Tensor scratch = at::empty({kernel->scratch_bytes()}, at::TensorOptions().dtype(at::kByte));
+    const at::Tensor scratch = Room(kernel->scratch_bytes());
     for (int64_t task = begin; task < end; ++task) {
       const int64_t panel = task / splits, part = task % splits;
       const int64_t first = part * rows / splits, last = (part + 1) * rows / splits;
       const auto at_row = [&](const at::Tensor& tensor, int64_t width) {
-        return static_cast<char*>(tensor.data_ptr()) + first * width * tensor.element_size();
+        return Bytes(tensor) + first * width * tensor.element_size();
       };
       kernel->run(at_row(x, in), last - first, packed.const_data_ptr(), in, out, panel,
                   offsets.defined() ? offsets.const_data_ptr<float>() : nullptr, at_row(y, out),
-                  scratch.data_ptr());
+                  Bytes(scratch));
     }
   });
   return y;

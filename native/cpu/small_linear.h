@@ -3,8 +3,6 @@
 
 #include <ATen/ATen.h>
 
-#include <memory>
-
 #include "packed_layout.h"
 
 namespace torchbrush {
@@ -13,10 +11,7 @@ namespace torchbrush {
 bool PrefersSmallLinear(at::IntArrayRef x, at::IntArrayRef weight, at::ScalarType type);
 
 // `weight` [O,C], which may lie at any address, as the kernels take it.
-at::Tensor PackSmallLinear(const at::Tensor& weight);
-
-// Writes rows of other weights into packed ones, which must live as long.
-std::unique_ptr<PackedRows> SmallLinearRows(const at::Tensor& weight, const at::Tensor& packed);
+Packed PackSmallLinear(const at::Tensor& weight);
 
 // x [...,C] through packed weights of O rows, plus `bias` [O], which may be undefined.
 at::Tensor SmallLinear(const at::Tensor& x, const at::Tensor& packed, int64_t out, const at::Tensor& bias);

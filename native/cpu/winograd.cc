@@ -7,9 +7,11 @@
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <mutex>
 #include <vector>
 
+#include "bytes.h"
 #include "fused.h"
 #include "packed.h"
 
@@ -21,13 +23,9 @@ const kernels::Winograd* Kernel(at::ScalarType type) {
   return family == nullptr ? nullptr : family->winograd;
 }
 
-char* Bytes(const at::Tensor& tensor) { return static_cast<char*>(tensor.data_ptr()); }
-
 int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 int64_t RoundUp(int64_t bytes) { return CeilDivide(bytes, 64) * 64; }
-
-at::Tensor Room(int64_t bytes) { return at::empty({bytes}, at::TensorOptions().dtype(at::kByte)); }
 
 // Whether the transformed weights are kept. Where each of several threads can have its own panels, and reads
 // them once for many tiles, transforming them again costs a few percent.
@@ -128,7 +126,7 @@ bool WinsTrial(at::ScalarType type) {
   const auto options = at::TensorOptions().dtype(type);
   const at::Tensor x = at::full({1, 256, 32, 32}, 0.5, options).contiguous(at::MemoryFormat::ChannelsLast);
   const at::Tensor weight = at::full({256, 256, 3, 3}, 0.01, options);
-  const at::Tensor packed = PackForWinograd(weight);
+  const at::Tensor packed = PackForWinograd(weight).weight;
   const auto direct = DirectConvolution(x, weight);
   double ours = std::numeric_limits<double>::infinity();
   double theirs = ours;
@@ -174,10 +172,6 @@ class TransformedRows final : public PackedRows {
 
 }  // namespace
 
-std::unique_ptr<PackedRows> WinogradRows(const at::Tensor& weight, const at::Tensor& packed) {
-  return std::make_unique<TransformedRows>(weight, packed);
-}
-
 bool PrefersWinograd(at::IntArrayRef x, at::IntArrayRef weight, at::ScalarType type) {
   constexpr int64_t kFewestTiles = 24, kFewestChannels = 64;
   const kernels::Winograd* kernel = Kernel(type);
@@ -190,7 +184,7 @@ bool PrefersWinograd(at::IntArrayRef x, at::IntArrayRef weight, at::ScalarType t
   return tiles >= kFewestTiles && Pays(type);
 }
 
-at::Tensor PackForWinograd(const at::Tensor& weight) {
+Packed PackForWinograd(const at::Tensor& weight) {
   const kernels::Winograd* kernel = Kernel(weight.scalar_type());
   const at::Tensor plain = weight.contiguous();
   const int64_t out_channels = weight.size(0), in_channels = weight.size(1);
@@ -200,7 +194,7 @@ at::Tensor PackForWinograd(const at::Tensor& weight) {
   at::parallel_for(0, Panels(*kernel, out_channels), 1, [&](int64_t first, int64_t last) {
     kernel->pack(plain.data_ptr(), 0, in_channels, out_channels, first, last, transformed, packed.data_ptr());
   });
-  return packed;
+  return {packed, std::make_unique<TransformedRows>(weight, packed)};
 }
 
 at::Tensor WinogradConvolution(const at::Tensor& given, const at::Tensor& packed, int64_t out_channels,

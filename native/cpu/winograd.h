@@ -3,8 +3,6 @@
 
 #include <ATen/ATen.h>
 
-#include <memory>
-
 #include "packed_layout.h"
 
 namespace torchbrush {
@@ -17,10 +15,7 @@ bool PrefersWinograd(at::IntArrayRef x, at::IntArrayRef weight, at::ScalarType t
 // `weight` [O,C,3,3], which may lie at any address, as the kernels take it. Small ones are transformed,
 // which makes them 16/9 as large; large ones stay as they are and are transformed at every use, so that
 // they come from memory faster and take no more of it.
-at::Tensor PackForWinograd(const at::Tensor& weight);
-
-// Writes rows of other weights into packed ones, which must live as long.
-std::unique_ptr<PackedRows> WinogradRows(const at::Tensor& weight, const at::Tensor& packed);
+Packed PackForWinograd(const at::Tensor& weight);
 
 // `packed` for O output channels over x [B,C,H,W], plus `bias` [O] and `addend` [B,O,H,W], which may both
 // be undefined. The result is channels last.
