@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-const scenarios = fileURLToPath(new URL('scenarios.ts', import.meta.url));
+const inThisFolder = (file: string) => fileURLToPath(new URL(file, import.meta.url));
 
 interface Outcome {
   code: number | null;
@@ -13,8 +13,12 @@ interface Outcome {
 }
 
 function run(scenario: string): Promise<Outcome> {
+  return start(inThisFolder('scenarios.ts'), scenario);
+}
+
+function start(...script: string[]): Promise<Outcome> {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, ['--import', 'tsx', scenarios, scenario], {
+    const child = spawn(process.execPath, ['--import', 'tsx', ...script], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     let output = '';
@@ -70,6 +74,12 @@ test('terminating a worker in the middle of a run leaves the process unharmed', 
   const { code, signal, output } = await run('terminate');
   assert.deepEqual({ code, signal }, { code: 0, signal: null }, output);
   assert.match(output, /still drawing after termination/);
+});
+
+test('workers may be terminated at any moment, inside a call into native code too', async () => {
+  const { code, signal, output } = await start(inThisFolder('terminate.ts'));
+  assert.deepEqual({ code, signal }, { code: 0, signal: null }, output);
+  assert.match(output, /all terminated/);
 });
 
 test('weight files that become shorter while they are used are an error, in workers too', async () => {
