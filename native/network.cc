@@ -18,7 +18,8 @@ Network::Network(std::shared_ptr<const Program> program, const std::vector<Place
       fixed_(program_->constants),
       instructions_(InstructionsFor(*program_, where.device, fixed_, tune_, *reuse_)),
       weights_(*program_, placements, where, type, instructions_, fixed_),
-      device_(where.device) {}
+      device_(where.device),
+      type_(type) {}
 
 // Where the value of every slot lies when some inputs are absent.
 std::vector<ValueRef> Network::PlacesWithout(const std::vector<bool>& absent) const {
@@ -103,8 +104,10 @@ std::vector<at::Tensor> Network::Run(std::vector<at::Tensor> inputs, const std::
   std::vector<c10::IValue> slots(program_->slot_count);
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (absent[i]) continue;
-    const bool four = inputs[i].dim() == 4 && inputs[i].is_floating_point();
-    slots[i] = four ? inputs[i].contiguous(at::MemoryFormat::ChannelsLast) : std::move(inputs[i]);
+    at::Tensor input = std::move(inputs[i]);
+    if (input.scalar_type() == type_) input = input.to(weights_.computed_in());
+    const bool four = input.dim() == 4 && input.is_floating_point();
+    slots[i] = four ? input.contiguous(at::MemoryFormat::ChannelsLast) : std::move(input);
   }
   torch::jit::Stack stack;
   const auto weights = BringWeights(plan);
@@ -139,7 +142,9 @@ std::vector<at::Tensor> Network::Run(std::vector<at::Tensor> inputs, const std::
   std::vector<at::Tensor> results;
   for (const ValueRef place : plan.outputs) {
     const c10::IValue& value = place >= 0 ? slots[place] : fixed_[~place];
-    results.push_back(value.toTensor().contiguous());
+    at::Tensor result = value.toTensor();
+    if (result.scalar_type() == weights_.computed_in()) result = result.to(type_);
+    results.push_back(result.contiguous());
   }
   return results;
 }

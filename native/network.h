@@ -82,6 +82,7 @@ class Network {
   Weights weights_;
   std::map<Wanted, Plan> plans_;
   c10::Device device_;
+  at::ScalarType type_;
   std::atomic<std::shared_ptr<Graphs>> graphs_;  // Read on any thread for its status.
 };
 

@@ -32,11 +32,17 @@ FreedMemory::~FreedMemory() { ReturnFreeMemory(); }
 
 Weights::Weights(const Program& program, const std::vector<Placement>& placements, const Whereabouts& where,
                  at::ScalarType type, std::vector<Instruction>& instructions, std::vector<c10::IValue>& fixed)
-    : device_(where.device), type_(type), fixed_(fixed), where_(where) {
+    : device_(where.device), type_(type), computed_in_(type), fixed_(fixed), where_(where) {
   if (where.offload != Offload::kNone) residence_ = std::make_unique<Residence>(where, fixed);
   const bool on_host = device_.is_cpu() && !where.is_simulated;
-  if (on_host) UseFusedOperators(program, instructions, fixed, type);
-  auto packed = on_host && CanPack(type) ? UsePackedOperators(program, instructions, fixed) : PackedWeights();
+  std::shared_ptr<NarrowWeights> narrow;
+  if (on_host && ComputesInFloat32(type)) {
+    computed_in_ = at::kFloat;
+    narrow = std::make_shared<NarrowWeights>(scratch_);
+  }
+  if (on_host) UseFusedOperators(program, instructions, fixed, computed_in_);
+  auto packed = on_host && CanPack(computed_in_) ? UsePackedOperators(program, instructions, fixed, narrow)
+                                                 : PackedWeights();
   std::set<ValueRef> places;
   for (const auto& parameter : program.parameters) places.insert(parameter.place);
   auto tables = on_host ? UseRowTables(instructions, places) : RowTables();
@@ -150,7 +156,7 @@ void Weights::Change(Weight& weight, const std::vector<LowRankTerm>& terms, cons
   }
   const int64_t step = layout->block_rows();
   for (int64_t row = 0; row < values.rows(); row += step) {
-    const at::Tensor rows = block.Lend({std::min(step, values.rows() - row), values.columns()}, type_);
+    const at::Tensor rows = block.Lend({std::min(step, values.rows() - row), values.columns()}, computed_in_);
     values.ReadRows(row, rows);
     layout->Write(row, rows);
   }
@@ -164,12 +170,12 @@ void Weights::ReplaceRows(const std::string& parameter, int64_t first, const at:
       parameter);
   if (weight.table) {
     weight.table->Set(ValuesOf(weight));
-    weight.table->Replace(first, rows.to(type_, false, true).contiguous());
+    weight.table->Replace(first, rows.to(computed_in_, false, true).contiguous());
     return;
   }
   const at::Tensor base = ValuesOf(weight).Read();
   const int64_t length = std::max(base.size(0), first + rows.size(0));
-  at::Tensor table = at::empty({length, base.size(1)}, base.options().dtype(type_));
+  at::Tensor table = at::empty({length, base.size(1)}, base.options().dtype(computed_in_));
   table.narrow(0, 0, base.size(0)).copy_(base);
   table.narrow(0, first, rows.size(0)).copy_(rows);
   Put(weight, table.to(Target()));
@@ -182,7 +188,7 @@ Weights::Weight& Weights::Find(const std::string& parameter) {
 }
 
 WeightValues Weights::ValuesOf(const Weight& weight, std::vector<Product> products) const {
-  return WeightValues(weight.file, weight.stored, std::move(products), type_);
+  return WeightValues(weight.file, weight.stored, std::move(products), computed_in_);
 }
 
 void Weights::Restore(Weight& weight) { Set(weight, ValuesOf(weight)); }

@@ -53,6 +53,10 @@ class Weights {
   // The base weight with `rows` [N,D] from row `first` on; rows beyond its end make it longer.
   void ReplaceRows(const std::string& parameter, int64_t first, const at::Tensor& rows);
 
+  // What the network computes in. On processors without products of bfloat16 it is float32 for that too, and
+  // packed weights alone are kept in bfloat16.
+  at::ScalarType computed_in() const { return computed_in_; }
+
   // Lets memory go that only packing needs.
   void ReleaseScratch() { scratch_->Release(); }
   // Takes the weights to the host, or back to the device for good. All or nothing.
@@ -87,6 +91,7 @@ class Weights {
 
   c10::Device device_;
   at::ScalarType type_;
+  at::ScalarType computed_in_;
   std::vector<c10::IValue>& fixed_;
   std::shared_ptr<Scratch> scratch_ = std::make_shared<Scratch>();
   Whereabouts where_;

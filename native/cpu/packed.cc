@@ -73,10 +73,11 @@ Packed InLayoutOfOneDnn(const at::Tensor& plain, at::Tensor packed) {
 }
 
 Packed PackConvolution(const OneDnn& onednn, const ConvolutionOptions& options, const at::Tensor& plain,
-                       at::IntArrayRef sizes) {
+                       at::IntArrayRef sizes, bool is_narrow) {
   const auto& [stride, padding, dilation, groups] = options;
   if (IsPlain3x3(options, plain) && PrefersWinograd(sizes, plain.sizes(), plain.scalar_type())) {
-    return PackForWinograd(plain);
+    // Rounding a transformed weight would cost accuracy.
+    return PackForWinograd(plain, !is_narrow);
   }
   return InLayoutOfOneDnn(plain,
                           Call(onednn.pack_convolution, {plain, padding, stride, dilation, groups, sizes}));
@@ -120,8 +121,8 @@ void ReplaceConvolution(Instruction& instruction, const std::vector<c10::IValue>
                                    fixed[~in[6]].toInt()};
   instruction.run = [=](torch::jit::Stack& stack) {
     const at::Tensor x = stack[0].toTensor().contiguous(at::MemoryFormat::ChannelsLast);
-    const at::Tensor& weight = held->For(x.sizes(), [&](const at::Tensor& plain, at::IntArrayRef sizes) {
-      return PackConvolution(*onednn, options, plain, sizes);
+    const at::Tensor weight = held->For(x.sizes(), [&](const at::Tensor& plain, at::IntArrayRef sizes) {
+      return PackConvolution(*onednn, options, plain, sizes, held->is_narrow());
     });
     const at::Tensor addend = adds ? stack[7].toTensor() : at::Tensor();
     at::Tensor y = Convolution(*onednn, options, x, weight, held->rows(), stack[2], addend);
@@ -134,7 +135,7 @@ void ReplaceLinear(Instruction& instruction, const std::shared_ptr<PackedWeight>
                    const std::shared_ptr<OneDnn>& onednn) {
   instruction.run = [=](torch::jit::Stack& stack) {
     const at::Tensor x = stack[0].toTensor();
-    const at::Tensor& weight = held->For(x.sizes(), [&](const at::Tensor& plain, at::IntArrayRef sizes) {
+    const at::Tensor weight = held->For(x.sizes(), [&](const at::Tensor& plain, at::IntArrayRef sizes) {
       return PackLinear(*onednn, plain, sizes);
     });
     at::Tensor y =
@@ -195,21 +196,26 @@ std::function<void()> DirectConvolution(const at::Tensor& x, const at::Tensor& w
 void PackedWeight::Set(Source source) {
   source_ = std::move(source);
   packed_ = {};
+  narrow_weight_ = {};
 }
 
-const at::Tensor& PackedWeight::For(at::IntArrayRef sizes, const Pack& pack) {
-  if (packed_.weight.defined()) return packed_.weight;
-  if (sizes_.empty()) sizes_ = sizes.vec();
-  const RunMemory::Pause pause;  // The weight stays.
-  const at::Tensor plain = source_();
-  packed_ = pack(plain, sizes_);
-  rows_ = plain.size(0);
-  source_ = nullptr;
-  return packed_.weight;
+at::Tensor PackedWeight::For(at::IntArrayRef sizes, const Pack& pack) {
+  if (source_ != nullptr) {
+    if (sizes_.empty()) sizes_ = sizes.vec();
+    const RunMemory::Pause pause;  // The weight stays.
+    const at::Tensor plain = source_();
+    packed_ = pack(plain, sizes_);
+    rows_ = plain.size(0);
+    if (narrow_) narrow_weight_ = narrow_->Keep(packed_, plain.sizes());
+    if (narrow_weight_.values.defined()) packed_ = {};
+    source_ = nullptr;
+  }
+  return narrow_weight_.values.defined() ? narrow_->Widen(narrow_weight_) : packed_.weight;
 }
 
 PackedWeights UsePackedOperators(const Program& program, std::vector<Instruction>& instructions,
-                                 const std::vector<c10::IValue>& fixed) {
+                                 const std::vector<c10::IValue>& fixed,
+                                 const std::shared_ptr<NarrowWeights>& narrow) {
   auto onednn = std::make_shared<OneDnn>();
   PackedWeights weights;
   const std::set<ValueRef> packable = PackableWeights(instructions, fixed);
@@ -217,7 +223,7 @@ PackedWeights UsePackedOperators(const Program& program, std::vector<Instruction
   for (auto& instruction : instructions) {
     if (instruction.inputs.size() < 2 || packable.count(instruction.inputs[1]) == 0) continue;
     if (weights.count(instruction.inputs[1]) != 0) continue;  // Moved here a moment ago.
-    auto held = weights[instruction.inputs[1]] = std::make_shared<PackedWeight>();
+    auto held = weights[instruction.inputs[1]] = std::make_shared<PackedWeight>(narrow);
     if (!IsConvolution(instruction)) {
       ReplaceLinear(instruction, held, onednn);
       continue;

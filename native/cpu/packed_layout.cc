@@ -97,6 +97,19 @@ std::unique_ptr<PackedRows> PackedLayout::Recognise(const at::Tensor& plain, con
   return found;
 }
 
+bool PackedLayout::IsLike(const PackedLayout& other) const {
+  const auto all = [](const PackedLayout& layout) {
+    return std::tie(layout.element_bytes_, layout.rows_, layout.channels_, layout.places_, layout.block_rows_,
+                    layout.group_, layout.together_);
+  };
+  return all(*this) == all(other);
+}
+
+at::Tensor PackedLayout::MemoryOf(const at::Tensor& packed) {
+  const int64_t count = Ask("mkldnn::_nbytes", packed) / static_cast<int64_t>(sizeof(float));
+  return at::from_blob(reinterpret_cast<void*>(Ask("mkldnn::data_ptr", packed)), {count}, at::kFloat);
+}
+
 bool PackedLayout::Explains(const at::Tensor& plain) const {
   return element_bytes_ == 4 ? HoldsSamples<uint32_t>(plain) : HoldsSamples<uint16_t>(plain);
 }

@@ -39,6 +39,12 @@ class PackedLayout final : public PackedRows {
   int64_t block_rows() const override { return block_rows_; }
   void Write(int64_t first, const at::Tensor& rows) const override;
 
+  // Whether values lie in the same places in both.
+  bool IsLike(const PackedLayout& other) const;
+
+  // The memory of a weight that oneDNN has packed, float32 [n].
+  static at::Tensor MemoryOf(const at::Tensor& packed);
+
  private:
   int64_t PlaceOf(int64_t row, int64_t channel, int64_t place) const;
   // In elements.

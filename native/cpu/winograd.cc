@@ -147,20 +147,21 @@ bool Pays(at::ScalarType type) {
   return pays[which];
 }
 
-class TransformedRows final : public PackedRows {
+class WinogradRows final : public PackedRows {
  public:
-  TransformedRows(const at::Tensor& weight, const at::Tensor& packed)
+  WinogradRows(const at::Tensor& weight, const at::Tensor& packed, bool transformed)
       : kernel_(Kernel(weight.scalar_type())),
         packed_(packed),
         out_channels_(weight.size(0)),
-        in_channels_(weight.size(1)) {}
+        in_channels_(weight.size(1)),
+        transformed_(transformed) {}
 
   int64_t block_rows() const override { return kernel_->panel(out_channels_); }
 
   void Write(int64_t first, const at::Tensor& rows) const override {
     const int64_t panel = first / kernel_->panel(out_channels_);
-    kernel_->pack(rows.const_data_ptr(), first, in_channels_, out_channels_, panel, panel + 1,
-                  KeepsTransformed(in_channels_, out_channels_), Bytes(packed_));
+    kernel_->pack(rows.const_data_ptr(), first, in_channels_, out_channels_, panel, panel + 1, transformed_,
+                  Bytes(packed_));
   }
 
  private:
@@ -168,6 +169,7 @@ class TransformedRows final : public PackedRows {
   at::Tensor packed_;
   int64_t out_channels_;
   int64_t in_channels_;
+  bool transformed_;
 };
 
 }  // namespace
@@ -184,26 +186,28 @@ bool PrefersWinograd(at::IntArrayRef x, at::IntArrayRef weight, at::ScalarType t
   return tiles >= kFewestTiles && Pays(type);
 }
 
-Packed PackForWinograd(const at::Tensor& weight) {
+Packed PackForWinograd(const at::Tensor& weight, bool may_transform) {
   const kernels::Winograd* kernel = Kernel(weight.scalar_type());
   const at::Tensor plain = weight.contiguous();
   const int64_t out_channels = weight.size(0), in_channels = weight.size(1);
-  const bool transformed = KeepsTransformed(in_channels, out_channels);
+  const bool transformed = may_transform && KeepsTransformed(in_channels, out_channels);
   const int64_t bytes = kernel->packed_bytes(in_channels, out_channels, transformed);
   at::Tensor packed = at::empty({bytes / plain.element_size()}, plain.options());
   at::parallel_for(0, Panels(*kernel, out_channels), 1, [&](int64_t first, int64_t last) {
     kernel->pack(plain.data_ptr(), 0, in_channels, out_channels, first, last, transformed, packed.data_ptr());
   });
-  return {packed, std::make_unique<TransformedRows>(weight, packed)};
+  return {packed, std::make_unique<WinogradRows>(weight, packed, transformed)};
 }
 
 at::Tensor WinogradConvolution(const at::Tensor& given, const at::Tensor& packed, int64_t out_channels,
                                const at::Tensor& bias, const at::Tensor& addend) {
   const kernels::Winograd* kernel = Kernel(given.scalar_type());
-  const bool transformed = KeepsTransformed(given.size(1), out_channels);
-  TORCH_CHECK(kernel->packed_bytes(given.size(1), out_channels, transformed) ==
-                  packed.numel() * packed.element_size(),
-              "A convolution takes another number of channels than ", given.size(1), ".");
+  const auto has_bytes_of = [&, bytes = packed.numel() * packed.element_size()](bool transformed) {
+    return kernel->packed_bytes(given.size(1), out_channels, transformed) == bytes;
+  };
+  const bool transformed = has_bytes_of(true);
+  TORCH_CHECK(transformed || has_bytes_of(false), "A convolution takes another number of channels than ",
+              given.size(1), ".");
   const at::Tensor x = given.contiguous(at::MemoryFormat::ChannelsLast);
   const at::Tensor y = addend.defined() ? addend.contiguous(at::MemoryFormat::ChannelsLast) : at::Tensor();
   const at::Tensor offsets = bias.defined() ? bias.to(at::kFloat).contiguous() : at::Tensor();

@@ -14,8 +14,8 @@ bool PrefersWinograd(at::IntArrayRef x, at::IntArrayRef weight, at::ScalarType t
 
 // `weight` [O,C,3,3], which may lie at any address, as the kernels take it. Small ones are transformed,
 // which makes them 16/9 as large; large ones stay as they are and are transformed at every use, so that
-// they come from memory faster and take no more of it.
-Packed PackForWinograd(const at::Tensor& weight);
+// they come from memory faster and take no more of it, and so do all where `may_transform` is false.
+Packed PackForWinograd(const at::Tensor& weight, bool may_transform = true);
 
 // `packed` for O output channels over x [B,C,H,W], plus `bias` [O] and `addend` [B,O,H,W], which may both
 // be undefined. The result is channels last.

@@ -161,7 +161,7 @@ export class BenchContext {
     this.log(title);
     const onCpu = device === 'cpu' && unit === 's' && flop !== undefined;
     const measured = onCpu ? [...new Set([...dtypes, ...sides.map(({ dtype }) => dtype)])] : [];
-    const peaks = measured.filter((dtype) => dtype !== 'float16').map(peakSide);
+    const peaks = measured.flatMap((dtype) => (dtype === 'float16' ? [] : (peakSide(dtype) ?? [])));
     const taken = { rounds, warmups, log: this.log };
     const { results, notes } = await interleave([...sides, ...peaks], taken);
     const comparison: ComparisonResult = {

@@ -3,6 +3,7 @@
 // float32, which is slow on other makers' processors, so it is no measure of the machine.
 
 import type { NativeTensor } from '../../lib/core.js';
+import { TorchbrushError } from '../../lib/errors.js';
 import { Generator } from '../../lib/generator.js';
 import { call } from '../../lib/native.js';
 import { randn } from '../../lib/ops.js';
@@ -15,15 +16,21 @@ export const peakFlop = 2 * size ** 3;
 export const peakName = (dtype: BenchDType): string =>
   `oneDNN matrix product ${size}×${size}×${size}, ${dtype}`;
 
-export function peakSide(dtype: BenchDType): Side {
+/** Undefined where oneDNN has no product of that dtype on this processor. */
+export function peakSide(dtype: BenchDType): Side | undefined {
   const generator = new Generator().manualSeed(0);
   using drawn = randn([size, size], { generator });
   const a = drawn.to({ dtype });
   using weight = drawn.to({ dtype });
-  const packed = call(
-    (core) =>
-      core.operator('mkldnn::_reorder_linear_weight', '')(weight.native, size) as NativeTensor,
-  );
+  let packed: NativeTensor;
+  try {
+    const pack = call((core) => core.operator('mkldnn::_reorder_linear_weight', ''));
+    packed = call(() => pack(weight.native, size) as NativeTensor);
+  } catch (error) {
+    a.dispose();
+    if (!(error instanceof TorchbrushError) || error.code !== 'ERR_TORCH') throw error;
+    return undefined;
+  }
   const product = call((core) => core.operator('mkldnn::_linear_pointwise', ''));
   return {
     name: peakName(dtype),

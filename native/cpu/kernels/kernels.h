@@ -109,7 +109,8 @@ struct Kernels {
   Family bfloat16;
 };
 
-// The best that this processor can run; null on one without AVX2 and FMA.
+// The best that this processor can run and that libtorch's ATEN_CPU_CAPABILITY ("default", "avx2") allows;
+// null without AVX2 and FMA.
 const Kernels* Best();
 
 const Kernels& Avx2();
