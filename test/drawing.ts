@@ -3,7 +3,10 @@ import assert from 'node:assert/strict';
 import { mock } from 'node:test';
 
 import {
+  AutoPipelineForImage2Image,
+  type FromPretrainedOptions,
   type ImageToImageOptions,
+  type StableDiffusionComponents,
   type StableDiffusionImg2ImgPipeline,
   UNet,
 } from '../lib/index.js';
@@ -24,6 +27,22 @@ export async function pixelsOf(
   options: Partial<ImageToImageOptions> = {},
 ): Promise<Float32Array> {
   const { images } = await pipe.generate({ ...sound, ...options, outputType: 'tensor' });
+  using picture = images;
+  return await picture.toFloat32Array();
+}
+
+/** The numbers of a picture that a checkpoint draws, loaded for it alone. */
+export async function pixelsFrom(
+  model: string,
+  options: FromPretrainedOptions<StableDiffusionComponents> = {},
+): Promise<Float32Array> {
+  using pipe = await AutoPipelineForImage2Image.fromPretrained(model, options);
+  const { images } = await pipe.generate({
+    ...sound,
+    strength: 0.8,
+    numInferenceSteps: 2,
+    outputType: 'tensor',
+  });
   using picture = images;
   return await picture.toFloat32Array();
 }

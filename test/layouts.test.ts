@@ -6,12 +6,12 @@ import { join } from 'node:path';
 import { before, test } from 'node:test';
 
 import {
-  AutoPipelineForImage2Image,
   configure,
   type FromPretrainedOptions,
   type StableDiffusionComponents,
 } from '../lib/index.js';
-import { demoCopy, demoModel, testImage } from './helpers.js';
+import { pixelsFrom } from './drawing.js';
+import { demoCopy, demoModel } from './helpers.js';
 import {
   converted,
   editArrays,
@@ -30,23 +30,9 @@ const unet = 'unet/diffusion_pytorch_model.safetensors';
 const vae = 'vae/diffusion_pytorch_model.safetensors';
 const weightFiles = [textEncoder, unet, vae];
 
-async function draw(model: string, options: Options = {}): Promise<Float32Array> {
-  using pipe = await AutoPipelineForImage2Image.fromPretrained(model, options);
-  const { images } = await pipe.generate({
-    prompt: 'a fox, 3d style',
-    image: testImage(32, 32),
-    strength: 0.8,
-    numInferenceSteps: 2,
-    seed: 7,
-    outputType: 'tensor',
-  });
-  using picture = images;
-  return picture.toFloat32Array();
-}
-
 let plain: Float32Array;
 before(async () => {
-  plain = await draw(demoModel);
+  plain = await pixelsFrom(demoModel);
   assert.ok(new Set(plain).size > 100, 'an empty picture would prove nothing');
 });
 
@@ -55,7 +41,7 @@ function same(what: string, rewrite: (model: string) => void, options?: Options)
   test(`the picture stays the same ${what}`, async (context) => {
     const model = demoCopy(context);
     rewrite(model);
-    assert.deepEqual(await draw(model, options), plain);
+    assert.deepEqual(await pixelsFrom(model, options), plain);
   });
 }
 
@@ -216,7 +202,7 @@ test('a variant is taken where there is one, and a missing one falls back with a
   // Plain files that would spoil the picture if they were taken.
   writeFileSync(join(model, unet), 'not the variant');
   const warnings = await warningsOf('TORCHBRUSH_NO_VARIANT', async () => {
-    assert.deepEqual(await draw(model, { variant: 'fp16' }), plain);
+    assert.deepEqual(await pixelsFrom(model, { variant: 'fp16' }), plain);
   });
   assert.equal(warnings.length, 2);
   // Components load side by side, so that either warning may come first.
@@ -254,7 +240,7 @@ test('weights in bfloat16 draw what the same numbers in float32 draw', async (co
     for (const [name, array] of arrays) arrays.set(name, converted(array, 'F32'));
     writeArrays(join(models[1], file), arrays);
   }
-  assert.deepEqual(await draw(models[0]), await draw(models[1]));
+  assert.deepEqual(await pixelsFrom(models[0]), await pixelsFrom(models[1]));
 });
 
 // Tokenizer
@@ -398,6 +384,8 @@ test('a safety checker is loaded where there is one, unless it is left out', asy
     ...json,
     safety_checker: ['stable_diffusion', 'StableDiffusionSafetyChecker'],
   }));
-  await assert.rejects(draw(model), { message: /names safety_checker, but the folder .* missing/ });
-  assert.deepEqual(await draw(model, { safetyChecker: null }), plain);
+  await assert.rejects(pixelsFrom(model), {
+    message: /names safety_checker, but the folder .* missing/,
+  });
+  assert.deepEqual(await pixelsFrom(model, { safetyChecker: null }), plain);
 });

@@ -7,14 +7,10 @@ import { before, test } from 'node:test';
 import { readSafetensorsHeader } from '../lib/checkpoints/safetensors.js';
 import { bytesPerElement, type StoredTensor } from '../lib/checkpoints/stored-tensor.js';
 import { readTorchSave } from '../lib/checkpoints/torch-save.js';
-import {
-  AutoPipelineForImage2Image,
-  configure,
-  type FromPretrainedOptions,
-  Tensor,
-} from '../lib/index.js';
+import { configure, type FromPretrainedOptions, Tensor } from '../lib/index.js';
 import { Network } from '../lib/networks/network.js';
-import { demoCopy, demoModel, temporaryFolder, testImage } from './helpers.js';
+import { pixelsFrom } from './drawing.js';
+import { demoCopy, demoModel, temporaryFolder } from './helpers.js';
 import { converted, readArrays, type StoredArrays, writeArrays } from './safetensors-writer.js';
 import {
   type SavedStorage,
@@ -127,23 +123,9 @@ test('tensors are found in a state_dict among other things', async (context) => 
   assert.deepEqual([...(await readTorchSave(file)).keys()], ['w']);
 });
 
-async function draw(model: string, options: FromPretrainedOptions = {}): Promise<Float32Array> {
-  using pipe = await AutoPipelineForImage2Image.fromPretrained(model, options);
-  const { images } = await pipe.generate({
-    prompt: 'a fox, 3d style',
-    image: testImage(32, 32),
-    strength: 0.8,
-    numInferenceSteps: 2,
-    seed: 7,
-    outputType: 'tensor',
-  });
-  using picture = images;
-  return picture.toFloat32Array();
-}
-
 let plain: Float32Array;
 before(async () => {
-  plain = await draw(demoModel);
+  plain = await pixelsFrom(demoModel);
 });
 
 /** Replaces the weights of every component; gives what was there to `write`, and the new stem. */
@@ -164,7 +146,7 @@ function same(
   test(`the picture stays the same with ${what}`, async (context) => {
     const model = demoCopy(context);
     rewrite(model, write);
-    assert.deepEqual(await draw(model, options), plain);
+    assert.deepEqual(await pixelsFrom(model, options), plain);
   });
 }
 
@@ -298,7 +280,7 @@ async function encode(network: Network): Promise<Float32Array> {
 test('safetensors are taken where both are there', async (context) => {
   const model = demoCopy(context);
   for (const [, stem] of components) writeFileSync(join(model, `${stem}.bin`), 'something else');
-  assert.deepEqual(await draw(model), plain);
+  assert.deepEqual(await pixelsFrom(model), plain);
 });
 
 test("a variant's .bin file comes before plain safetensors", async (context) => {
@@ -306,7 +288,7 @@ test("a variant's .bin file comes before plain safetensors", async (context) => 
   const stem = join(model, 'unet/diffusion_pytorch_model');
   writeStateDict(`${stem}.fp16.bin`, savedTensors(readArrays(`${stem}.safetensors`)));
   writeFileSync(`${stem}.safetensors`, 'not the variant');
-  assert.deepEqual(await draw(model, { variant: 'fp16' }), plain);
+  assert.deepEqual(await pixelsFrom(model, { variant: 'fp16' }), plain);
 });
 
 test('a checkpoint in several forms loads each component from its own', async (context) => {
@@ -315,5 +297,5 @@ test('a checkpoint in several forms loads each component from its own', async (c
   const arrays = readArrays(`${stem}.safetensors`);
   renameSync(`${stem}.safetensors`, `${stem}.non_ema.safetensors`);
   writeStateDict(`${stem}.bin`, savedTensors(arrays));
-  assert.deepEqual(await draw(model), plain);
+  assert.deepEqual(await pixelsFrom(model), plain);
 });
