@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import type ChildProcess from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
@@ -67,6 +67,10 @@ function fromPython(python: string | undefined): string | undefined {
   const script =
     "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')";
   try {
+    // Only here: it takes milliseconds to load.
+    const { execFileSync }: typeof ChildProcess = createRequire(import.meta.url)(
+      'node:child_process',
+    );
     const folder = execFileSync(python, ['-c', script], {
       encoding: 'utf8',
       stdio: ['ignore', 'pipe', 'ignore'],

@@ -5,7 +5,6 @@ import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { brotliDecompress } from 'node:zlib';
 
 import { readJsonObject } from '../checkpoints/json.js';
 import type { Core, NativeProgram } from '../core.js';
@@ -34,7 +33,10 @@ export interface LoadedProgram {
   native: NativeProgram;
 }
 
-const decompress = promisify(brotliDecompress);
+async function decompress(stored: Buffer): Promise<Buffer> {
+  const { brotliDecompress } = await import('node:zlib');
+  return promisify(brotliDecompress)(stored);
+}
 
 /** Where `torchbrush export` puts programs: `TORCHBRUSH_PROGRAMS`, or the per-user cache folder. */
 export function programCacheFolder(): string {

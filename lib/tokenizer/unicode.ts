@@ -10,16 +10,25 @@ import { followers, letters, lowercaseRuns, numbers, spaces, starters } from './
 
 /** A set of code points kept as sorted boundaries: members lie between an even and an odd one. */
 class CodePointSet {
-  readonly #boundaries: Uint32Array;
+  readonly #encoded: string;
+  #decoded: Uint32Array | undefined;
 
   constructor(encoded: string) {
-    const values = encoded.split(' ');
-    this.#boundaries = new Uint32Array(values.length);
+    this.#encoded = encoded;
+  }
+
+  /** Decoded at the first use: importing the package shall cost nothing. */
+  get #boundaries(): Uint32Array {
+    if (this.#decoded !== undefined) return this.#decoded;
+    const values = this.#encoded.split(' ');
+    const boundaries = new Uint32Array(values.length);
     let position = 0;
     for (const [i, value] of values.entries()) {
       position += Number.parseInt(value, 36);
-      this.#boundaries[i] = position;
+      boundaries[i] = position;
     }
+    this.#decoded = boundaries;
+    return boundaries;
   }
 
   has(codePoint: number): boolean {
@@ -44,11 +53,13 @@ const followerSet = new CodePointSet(followers);
 /** What the tokenizer's regular expression calls a code point. */
 export type CharacterClass = 'letter' | 'number' | 'space' | 'other';
 
-const asciiClasses: readonly CharacterClass[] = Array.from({ length: 128 }, (_, c) => classOf(c));
+let asciiClasses: readonly CharacterClass[] | undefined;
 
 /** The class of a code point. */
 export function characterClass(codePoint: number): CharacterClass {
-  return codePoint < 128 ? (asciiClasses[codePoint] as CharacterClass) : classOf(codePoint);
+  if (codePoint >= 128) return classOf(codePoint);
+  asciiClasses ??= Array.from({ length: 128 }, (_, ascii) => classOf(ascii));
+  return asciiClasses[codePoint] as CharacterClass;
 }
 
 function classOf(codePoint: number): CharacterClass {
@@ -62,7 +73,7 @@ export function isSpace(codePoint: number): boolean {
   return characterClass(codePoint) === 'space';
 }
 
-const lowercase = decodeLowercase();
+let lowercase: Map<number, string> | undefined;
 
 function decodeLowercase(): Map<number, string> {
   const table = new Map<number, string>([[0x130, 'i\u0307']]);
@@ -89,6 +100,7 @@ export function toWellFormed(text: string): string {
  * letter by letter (so no final sigma, and U+0130 becomes two code points).
  */
 export function normalize(text: string): string {
+  lowercase ??= decodeLowercase();
   let result = '';
   let inSpace = false;
   for (const character of composeCanonically(text)) {
