@@ -12,8 +12,8 @@
 namespace torchbrush {
 
 // Whether networks of this dtype are computed in float32 on this processor. Without products of bfloat16,
-// libtorch's own convolutions of it take seventy times as long as those of float32, and matrix products
-// seven times. So the dtype says how weights are kept there and what goes in and out.
+// libtorch's own convolutions and matrix products of it take many times as long as those of float32. So the
+// dtype says how weights are kept there and what goes in and out.
 bool ComputesInFloat32(at::ScalarType type);
 
 // A packed weight rounded to bfloat16.
