@@ -7,7 +7,8 @@ FOLDER/xl. Then each section is answered in FOLDER/<name>.json, and its name pri
 
 - `parse`, a list of prompts: the answer has for each what Compel reads, or {"error"};
 - `embed`, a list of {model, prompts, options}, or `a1111`, a list of prompts: the answer has for
-  each the shapes of its tensors, whose numbers follow each other in FOLDER/<name>.f32.
+  each the shapes of its tensors, whose numbers follow each other in FOLDER/<name>.f32; for `embed`
+  FOLDER/<name>.exact.f32 has what comes of encoders that compute in float64.
 
 What keeps Compel from running is mended here, and nothing of it changes a number:
 - its grammar takes four times as long for each level of nesting: pyparsing gets its cache, which
@@ -119,16 +120,22 @@ def batched(method: Any) -> Any:
     return run
 
 
+is_exact = False
+
+
 def remembered(method: Any) -> Any:
     known: dict[Any, torch.Tensor] = {}
 
     def encode(self: Any, ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         # Not showing anything and showing all is one, since transformers looks for zeros.
         visible = None if mask is None or bool(mask.all()) else tuple(mask.flatten().tolist())
-        kind = (id(self.text_encoder), self.returned_embeddings_type)
+        kind = (id(self.text_encoder), self.returned_embeddings_type, is_exact)
         key = (*kind, tuple(ids.flatten().tolist()), visible)
         if key not in known:
-            known[key] = method(self, ids, mask)
+            if is_exact:
+                self.text_encoder.double()
+            known[key] = method(self, ids, mask).float()
+            self.text_encoder.float()
         return known[key]
 
     return encode
@@ -210,8 +217,12 @@ def parse(prompt: str) -> dict[str, Any]:
 
 
 def answer(folder: Path, name: str, section: dict[str, Any], models: dict[str, Any]) -> None:
+    global is_exact
     shapes = []
-    with (folder / f"{name}.f32").open("wb") as numbers:
+    with (
+        (folder / f"{name}.f32").open("wb") as numbers,
+        (folder / f"{name}.exact.f32").open("wb") as exact_numbers,
+    ):
 
         def write_tensors(*tensors: torch.Tensor) -> None:
             shapes.append([list(tensor.shape) for tensor in tensors])
@@ -220,6 +231,10 @@ def answer(folder: Path, name: str, section: dict[str, Any], models: dict[str, A
 
         for case in section.get("embed", []):
             write_tensors(*embed(models[case["model"]], case))
+            is_exact = True
+            for tensor in embed(models[case["model"]], case):
+                exact_numbers.write(tensor.float().contiguous().numpy().tobytes())
+            is_exact = False
         for prompt in section.get("a1111", []):
             write_tensors(a1111_reference.embed(prompt, **models["sd"]))
     read = [parse(prompt) for prompt in section.get("parse", [])]
