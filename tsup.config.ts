@@ -25,7 +25,7 @@ export default defineConfig([
     keepNames: true,
     plugins: [cheapNames],
     esbuildOptions: (options) => {
-      // Comments and blanks are a third of it; names and lines stay, for stack traces.
+      // Comments and blanks are a quarter of it; names and lines stay, for stack traces.
       options.minifyWhitespace = true;
       options.minifySyntax = true;
       options.lineLimit = 160;

@@ -37,14 +37,8 @@ export async function pixelsFrom(
   options: FromPretrainedOptions<StableDiffusionComponents> = {},
 ): Promise<Float32Array> {
   using pipe = await AutoPipelineForImage2Image.fromPretrained(model, options);
-  const { images } = await pipe.generate({
-    ...sound,
-    strength: 0.8,
-    numInferenceSteps: 2,
-    outputType: 'tensor',
-  });
-  using picture = images;
-  return await picture.toFloat32Array();
+  const drawer = pipe as StableDiffusionImg2ImgPipeline;
+  return await pixelsOf(drawer, { strength: 0.8, numInferenceSteps: 2 });
 }
 
 /** The largest difference. */

@@ -26,7 +26,7 @@ import sys
 from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
 sys.path.append(str(Path(__file__).resolve().parent / "python"))
 
@@ -216,6 +216,11 @@ def parse(prompt: str) -> dict[str, Any]:
     return {"parts": parts, "loraWeights": loras}
 
 
+def write_numbers(file: BinaryIO, tensors: tuple[torch.Tensor, ...]) -> None:
+    for tensor in tensors:
+        file.write(tensor.float().contiguous().numpy().tobytes())
+
+
 def answer(folder: Path, name: str, section: dict[str, Any], models: dict[str, Any]) -> None:
     global is_exact
     shapes = []
@@ -226,14 +231,12 @@ def answer(folder: Path, name: str, section: dict[str, Any], models: dict[str, A
 
         def write_tensors(*tensors: torch.Tensor) -> None:
             shapes.append([list(tensor.shape) for tensor in tensors])
-            for tensor in tensors:
-                numbers.write(tensor.float().contiguous().numpy().tobytes())
+            write_numbers(numbers, tensors)
 
         for case in section.get("embed", []):
             write_tensors(*embed(models[case["model"]], case))
             is_exact = True
-            for tensor in embed(models[case["model"]], case):
-                exact_numbers.write(tensor.float().contiguous().numpy().tobytes())
+            write_numbers(exact_numbers, embed(models[case["model"]], case))
             is_exact = False
         for prompt in section.get("a1111", []):
             write_tensors(a1111_reference.embed(prompt, **models["sd"]))

@@ -2,11 +2,12 @@
 import { cpSync, mkdtempSync, rmSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import { isMainThread, parentPort, type Worker, workerData } from 'node:worker_threads';
 
 import { AutoPipelineForImage2Image, StableDiffusionPipeline } from '../../lib/index.js';
 import { simulateAccelerator } from '../../lib/networks/offload.js';
 import { demoModel, testImage } from '../helpers.js';
+import { startWorker } from './worker.js';
 
 async function draw(
   onStep?: () => void,
@@ -68,12 +69,12 @@ const scenarios: Record<string, () => Promise<void>> = {
   },
   async 'shortened-files'() {
     await drawFromShortened();
-    await answerOf(startWorker('shortened'));
+    await answerOf(startOwn('shortened'));
     await draw();
     console.log('still drawing');
   },
   async terminate() {
-    const worker = startWorker('forever');
+    const worker = startOwn('forever');
     await new Promise((resolve) => worker.once('message', resolve));
     await worker.terminate();
     await draw();
@@ -97,14 +98,10 @@ async function drawFromShortened(): Promise<void> {
   console.log(failure);
 }
 
-function startWorker(work: 'once' | 'forever' | 'shortened'): Worker {
-  // Workers inherit no loader hooks before Node 22: each registers tsx itself.
-  const source = `import('tsx/esm/api').then(({ register }) => { register(); return import(${JSON.stringify(import.meta.url)}); })`;
-  return new Worker(source, { eval: true, workerData: work, execArgv: [] });
-}
+const startOwn = (work: 'once' | 'forever' | 'shortened') => startWorker(import.meta.url, work);
 
 async function drawInWorker(): Promise<Uint8Array> {
-  return answerOf(startWorker('once'));
+  return answerOf(startOwn('once'));
 }
 
 async function answerOf(worker: Worker): Promise<Uint8Array> {

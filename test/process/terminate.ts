@@ -1,9 +1,10 @@
 // Run in a child process by exit.test.ts: workers are terminated at any moment, most of them inside a
 // call into native code, where every way back into JavaScript fails from then on.
-import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 
 import { Generator, Tensor } from '../../lib/index.js';
 import { linearCombination, randn } from '../../lib/ops.js';
+import { startWorker } from './worker.js';
 
 const rounds = 2;
 const kinds = ['made', 'viewed', 'disposed', 'refused', 'answered'] as const;
@@ -33,8 +34,7 @@ async function work(kind: Kind): Promise<void> {
 }
 
 async function terminateOne(kind: Kind, delay: number): Promise<void> {
-  const source = `import('tsx/esm/api').then(({ register }) => { register(); return import(${JSON.stringify(import.meta.url)}); })`;
-  const worker = new Worker(source, { eval: true, workerData: kind, execArgv: [] });
+  const worker = startWorker(import.meta.url, kind);
   await new Promise((resolve, reject) => {
     worker.once('message', resolve);
     worker.once('error', reject);
