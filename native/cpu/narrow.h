@@ -20,6 +20,7 @@ bool ComputesInFloat32(at::ScalarType type);
 struct NarrowWeight {
   at::Tensor values;   // [n], as the packed weight's memory has them.
   at::Tensor carrier;  // oneDNN's tensor that they are widened into; undefined for layouts of our own.
+  at::Tensor memory;   // The carrier's.
 };
 
 // The narrow weights of one network, of which one at a time is wide.
@@ -41,6 +42,7 @@ class NarrowWeights {
     std::vector<int64_t> sizes;
     std::unique_ptr<PackedLayout> layout;
     at::Tensor tensor;
+    at::Tensor memory;
   };
 
   std::shared_ptr<Scratch> scratch_;

@@ -175,7 +175,7 @@ std::set<ValueRef> PackableWeights(const std::vector<Instruction>& instructions,
 bool CanPack(at::ScalarType type) {
   if ((type != at::kFloat && type != at::kBFloat16) || !at::hasMKLDNN()) return false;
   try {
-    // Old processors have no bfloat16 kernels; oneDNN says so when it is asked.
+    // Not every processor has kernels for bfloat16; oneDNN says so when it is asked.
     Call(OneDnn().pack_linear, {at::zeros({16, 16}, at::TensorOptions().dtype(type)), 16});
     return true;
   } catch (const c10::Error&) {
